@@ -1,0 +1,260 @@
+"""The command line: what the options mean, and which module does the work.
+
+Imports little: a headless boot is measured as a whole process, so each command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cc_tui import diagnostics
+from cc_tui.diagnostics import ExitCode, ExitError
+from chaoscontrol import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cc_tui.options import LaunchOptions
+
+EXAMPLES = """\b
+Examples:
+  cc-tui                                     the interface, on the images that come with cc-tui
+  cc-tui --vms 3 --seed 7                    the same with three machines
+  cc-tui --kernel vmlinux --initrd my.cpio   your own guest
+  cc-tui boot vmlinux my.cpio --until ready  without the interface
+
+\b
+Exit codes: 0 nothing failed, 1 the guest failed, 2 usage, 3 engine error, 4 time limit, 130 interrupted.
+"""
+
+
+class _Parsed(click.ParamType[Any]):
+    """A parameter read by a function of cc_tui.options."""
+
+    def __init__(self, name: str, function: str) -> None:
+        self.name = name
+        self._function = function
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        from cc_tui import options
+        from chaoscontrol.errors import UsageError
+
+        try:
+            return getattr(options, self._function)(value)
+        except UsageError as e:
+            self.fail(str(e), param, ctx)
+
+
+SIZE = _Parsed("size", "parse_size")
+TIME = _Parsed("time", "parse_time_ns")
+COUNT = _Parsed("count", "parse_count")
+SEED = _Parsed("seed", "parse_seed")
+
+
+def _set_debug(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        diagnostics.set_debug(True)
+
+
+_DEBUG = click.option("--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show tracebacks.")
+_GUEST = (
+    click.option("--cmdline", metavar="TEXT", help="Kernel command line, instead of the default one."),
+    click.option("--append", metavar="TEXT", default="", help="Added to the kernel command line."),
+    click.option("--memory", type=SIZE, default="256M", show_default=True, help="Memory of a machine."),
+    click.option("--seed", type=SEED, default="0", show_default=True, help="Seed of everything random."),
+    click.option("--quantum", type=TIME, default="100us", show_default=True, help="Virtual length of a tick."),
+    click.option("--vcpu", type=click.Choice(["soft", "kvm"]), default="soft", show_default=True, help="vCPU kind."),
+    _DEBUG,
+)
+_FILES = (
+    click.option("--kernel", metavar="FILE", help="ELF vmlinux, may be zstd-compressed. Default: the one included."),
+    click.option("--initrd", metavar="FILE", help="Initramfs. Default: the included demo, with the included kernel."),
+)
+
+
+def _vms_option(default: int) -> Callable[[Any], Any]:
+    help_text = "Number of machines."
+    return click.option("--vms", type=int, default=default, show_default=True, metavar="N", help=help_text)
+
+
+def _with(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Applies click decorators in the order in which --help shows them."""
+
+    def decorate(command: Any) -> Any:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def _launch_options(*, vms: int, kernel: str | None, initrd: str | None, **guest: Any) -> LaunchOptions:
+    from cc_tui.options import LaunchOptions
+    from chaoscontrol.config import DEFAULT_CMDLINE
+
+    cmdline = DEFAULT_CMDLINE if guest["cmdline"] is None else guest["cmdline"]
+    return LaunchOptions(
+        vms=vms,
+        kernel=kernel,
+        initrd=initrd,
+        cmdline=f"{cmdline} {guest['append']}".strip(),
+        memory_bytes=guest["memory"],
+        seed=guest["seed"],
+        quantum_ns=guest["quantum"],
+        vcpu=guest["vcpu"],
+    )
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _open_interface(options: LaunchOptions) -> None:
+    options.simulation()  # a mistake on the command line is said before the screen is taken
+    from cc_tui.tui.app import run_app
+
+    code = run_app(options)
+    if code:
+        raise ExitError(ExitCode(code))
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@_with(_vms_option(1), *_FILES, *_GUEST)
+@click.version_option(__version__, message="cc-tui %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, **options: Any) -> None:
+    """Watch, rewind and branch a deterministic cluster of Linux machines.
+
+    Without a command it opens the interface.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    launch = _launch_options(**options)
+    if not _has_terminal():
+        diagnostics.error("the interface needs a terminal; without one use `cc-tui boot` or `cc-tui demo`")
+        raise ExitError(ExitCode.USAGE)
+    _open_interface(launch)
+
+
+@cli.command()
+@click.argument("kernel", metavar="KERNEL")
+@click.argument("initrd", metavar="[INITRD]", required=False)
+@_with(*_GUEST)
+@click.option("--until", metavar="TEXT", help="Stop when the console has shown this text.")
+@click.option("--max-vtime", type=TIME, metavar="TIME", help="Stop after this much virtual time, as 5s.")
+@click.option("--max-instructions", type=COUNT, metavar="N", help="Stop after exactly N instructions, as 250M.")
+@click.option("--json", "as_json", is_flag=True, help="Print statistics as JSON instead of the console.")
+def boot(
+    kernel: str,
+    initrd: str | None,
+    until: str | None,
+    max_vtime: int | None,
+    max_instructions: int | None,
+    as_json: bool,
+    **guest: Any,
+) -> None:
+    """Run one machine without the interface, its console on stdout.
+
+    KERNEL is an ELF vmlinux, INITRD an initramfs, each a file or the name of an included image (vmlinux, hello).
+    Without a limit it runs until the guest powers off, resets, crashes or halts for good.
+
+    \b
+    Examples:
+      cc-tui boot vmlinux hello --max-vtime 5s
+      cc-tui boot build/vmlinux my.cpio --until 'login:' --json
+    """
+    from cc_tui.boot import BootLimits, run_boot
+
+    options = _launch_options(vms=1, kernel=_image_or_path(kernel), initrd=initrd and _image_or_path(initrd), **guest)
+    code = run_boot(options, BootLimits(until, max_vtime, max_instructions), as_json=as_json)
+    if code:
+        raise ExitError(code)
+
+
+def _image_or_path(text: str) -> str:
+    """An existing file, else the included image of that name, else the text, for the loader to complain about."""
+    if os.path.exists(text) or os.sep in text:
+        return text
+    from chaoscontrol.errors import UsageError
+    from chaoscontrol.images import image_path
+
+    try:
+        return image_path(text)
+    except UsageError:
+        return text
+
+
+@cli.command()
+@_with(_vms_option(3), *_GUEST)
+def demo(**options: Any) -> None:
+    """Open the interface on a small cluster; without a terminal run it headless and print a summary."""
+    launch = _launch_options(kernel=None, initrd=None, **options)
+    if _has_terminal():
+        _open_interface(launch)
+        return
+    from cc_tui.demo import run_demo
+
+    code = run_demo(launch)
+    if code:
+        raise ExitError(code)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@_DEBUG
+def locate(as_json: bool) -> None:
+    """Print where cc-tui keeps its files: configuration, state, guest images."""
+    from cc_tui.places import print_places
+
+    print_places(as_json=as_json)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@_DEBUG
+def doctor(as_json: bool) -> None:
+    """Say what works on this host: the vCPU kinds, and why one does not."""
+    from cc_tui.doctor import print_findings
+
+    code = print_findings(as_json=as_json)
+    if code:
+        raise ExitError(code)
+
+
+def _main() -> None:
+    if "_CC_TUI_COMPLETE" in os.environ:
+        cli.main(prog_name=diagnostics.PROGRAM)  # a shell asks for completions
+        return
+    try:
+        # Not cli.main(): it writes to stderr by itself when interrupted.
+        with cli.make_context(diagnostics.PROGRAM, sys.argv[1:]) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as e:
+        if e.exit_code:
+            raise ExitError(ExitCode(e.exit_code)) from None
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as e:
+        context = getattr(e, "ctx", None)
+        hint = f"; see {context.command_path} --help" if context is not None else ""
+        diagnostics.error(e.format_message().rstrip(".") + hint)
+        raise ExitError(ExitCode.USAGE) from None
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(diagnostics.run(_main))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The command language: every action of the program has a command, the same from a key, the `:` line or a script."""
+
+from cc_tui.commands.bench import Bench, Notice
+from cc_tui.commands.engine import EngineCommand, carry_out
+from cc_tui.commands.language import CommandError
+from cc_tui.commands.registry import BY_NAME, SPECS, Command, FrontendCommand, Spec, completions, parse, parse_script
+
+__all__ = [
+    "BY_NAME",
+    "SPECS",
+    "Bench",
+    "Command",
+    "CommandError",
+    "EngineCommand",
+    "FrontendCommand",
+    "Notice",
+    "Spec",
+    "carry_out",
+    "completions",
+    "parse",
+    "parse_script",
+]

@@ -1,0 +1,467 @@
+"""The commands that act on the cluster: values that know how to be carried out on a bench, and how to be written.
+
+`text` is the command's line; a script of such lines repeats a session.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from cc_tui.commands.bench import Bench
+from cc_tui.commands.language import (
+    CommandError,
+    bytes_to_text,
+    format_duration,
+    format_speed,
+    quote,
+)
+from cc_tui.commands.place import Place
+from chaoscontrol.errors import GuestError
+from chaoscontrol.timetravel import Branch, ConsoleInput, Ending, Position, format_seconds
+
+
+class EngineCommand(ABC):
+    """A command for the engine's thread."""
+
+    moves: ClassVar[bool] = False
+    """Does it move the cursor? Then a run in progress ends first, and it may take long."""
+    scripted: ClassVar[bool] = True
+    """Is it part of the session's script?"""
+
+    @property
+    @abstractmethod
+    def text(self) -> str:
+        """The line that parses to this command."""
+
+    @abstractmethod
+    def run(self, bench: Bench) -> None:
+        """Carry it out. Raises ChaosControlError."""
+
+
+def carry_out(command: EngineCommand, bench: Bench) -> None:
+    """Run a command and write the session's script; whatever happens, the script leads to where the cursor is."""
+    if command.moves and bench.running:
+        bench.pause()
+    if command.scripted:
+        bench.script.arrive()
+    try:
+        command.run(bench)
+    except BaseException:
+        bench.script.arrive()
+        raise
+    if command.scripted:
+        bench.script.wrote(command.text)
+    elif command.moves and not bench.running:
+        bench.script.arrive()
+
+
+def _count(name: str, count: int) -> str:
+    name = name if count > 0 else f"reverse-{name}"
+    return name if abs(count) == 1 else f"{name} {abs(count)}"
+
+
+# ---- moving ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step(EngineCommand):
+    """By the step size, or by a span of virtual time."""
+
+    moves: ClassVar[bool] = True
+    count: int
+    """Negative: back."""
+    span_ns: int | None = None
+
+    @property
+    def text(self) -> str:
+        if self.span_ns is None:
+            return _count("step", self.count)
+        return f"{'step' if self.count > 0 else 'reverse-step'} {format_duration(abs(self.count) * self.span_ns)}"
+
+    def run(self, bench: Bench) -> None:
+        span_ns = bench.step_ns if self.span_ns is None else self.span_ns
+        bench.multiverse.step_to(bench.multiverse.position.vns + self.count * span_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick(EngineCommand):
+    """By whole ticks."""
+
+    moves: ClassVar[bool] = True
+    count: int
+
+    @property
+    def text(self) -> str:
+        return _count("tick", self.count)
+
+    def run(self, bench: Bench) -> None:
+        bench.multiverse.step_ticks(self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Insn(EngineCommand):
+    """By instructions of the machine in focus."""
+
+    moves: ClassVar[bool] = True
+    count: int
+
+    @property
+    def text(self) -> str:
+        return _count("insn", self.count)
+
+    def run(self, bench: Bench) -> None:
+        bench.multiverse.step_insns(bench.focus, self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Next(EngineCommand):
+    """By events: the end of a console line, an input, a machine that stops."""
+
+    moves: ClassVar[bool] = True
+    count: int
+
+    @property
+    def text(self) -> str:
+        return _count("next", self.count)
+
+    def run(self, bench: Bench) -> None:
+        for _ in range(abs(self.count)):
+            if self.count < 0:
+                bench.multiverse.previous_event()
+            else:
+                bench.multiverse.next_event()
+
+
+@dataclass(frozen=True, slots=True)
+class Continue(EngineCommand):
+    """To the next landmark: a mark, an input, a fork, a machine that stops, the end of what is known.
+
+    Forward from the end of the branch it runs on, as fast as possible, until something stops it; so the script says
+    where it led, not how.
+    """
+
+    moves: ClassVar[bool] = True
+    scripted: ClassVar[bool] = False
+    forward: bool
+
+    @property
+    def text(self) -> str:
+        return "continue" if self.forward else "reverse-continue"
+
+    def run(self, bench: Bench) -> None:
+        multiverse = bench.multiverse
+        here = multiverse.position
+        if self.forward and multiverse.at_end:
+            _refuse_if_all_stopped(bench)
+            bench.running = bench.flat_out = True
+            return
+        name = multiverse.branch.name
+        if self.forward:
+            at = min([at for at in landmarks(bench) if at > here], default=multiverse.branch.end)
+            at = min(at, multiverse.branch.end)
+        else:
+            at = max([at for at in landmarks(bench) if at < here], default=Position(0))
+        multiverse.goto_time(at.vns, branch=name, ordinal=at.ordinal)
+
+
+def landmarks(bench: Bench) -> list[Position]:
+    """Positions on the cursor's line of history that a person may want to come back to."""
+    multiverse = bench.multiverse
+    line = {branch.name for branch in line_of(bench)}
+    found = multiverse.landmarks()
+    found += [moment.position for moment in bench.marks.values() if moment.branch in line]
+    found += [branch.start for branch in line_of(bench)]
+    return found
+
+
+def line_of(bench: Bench) -> list[Branch]:
+    """The cursor's branch and its ancestors."""
+    branches = {branch.name: branch for branch in bench.multiverse.branches()}
+    line = [bench.multiverse.branch]
+    while (parent := line[-1].parent) is not None:
+        line.append(branches[parent.branch])
+    return line
+
+
+@dataclass(frozen=True, slots=True)
+class Until(EngineCommand):
+    """Forward until a console has just shown a text."""
+
+    moves: ClassVar[bool] = True
+    pattern: str
+    machine: int | None = None
+    limit_ns: int | None = None
+
+    @property
+    def text(self) -> str:
+        words = ["until", quote(self.pattern)]
+        words += [] if self.machine is None else [str(self.machine)]
+        words += [] if self.limit_ns is None else [format_duration(self.limit_ns)]
+        return " ".join(words)
+
+    def run(self, bench: Bench) -> None:
+        _refuse_machine(bench, self.machine)
+        multiverse = bench.multiverse
+        limit_vns = None if self.limit_ns is None else multiverse.position.vns + self.limit_ns
+        if not multiverse.until(self.pattern.encode(), self.machine, limit_vns=limit_vns):
+            where = f"at {format_seconds(multiverse.position.vns)} s"
+            raise GuestError(f"no console has shown {self.pattern!r}", where=where)
+
+
+@dataclass(frozen=True, slots=True)
+class Goto(EngineCommand):
+    """To a place."""
+
+    moves: ClassVar[bool] = True
+    place: Place
+
+    @property
+    def text(self) -> str:
+        return f"goto {self.place.text}"
+
+    def run(self, bench: Bench) -> None:
+        self.place.goto(bench.multiverse, bench.focus, bench.marks, bench.quantum_ns)
+
+
+# ---- running --------------------------------------------------------------------------------------------------------
+
+
+def _refuse_if_all_stopped(bench: Bench) -> None:
+    if bench.multiverse.all_stopped and bench.multiverse.at_end:
+        raise GuestError("every machine has stopped", hint="go back in time, or branch before the end")
+
+
+@dataclass(frozen=True, slots=True)
+class Run(EngineCommand):
+    """Let time pass at the chosen speed until `pause`."""
+
+    scripted: ClassVar[bool] = False
+
+    @property
+    def text(self) -> str:
+        return "run"
+
+    def run(self, bench: Bench) -> None:
+        _refuse_if_all_stopped(bench)
+        bench.running, bench.flat_out = True, False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(EngineCommand):
+    """Stop running, here."""
+
+    scripted: ClassVar[bool] = False
+
+    @property
+    def text(self) -> str:
+        return "pause"
+
+    def run(self, bench: Bench) -> None:
+        bench.pause()
+
+
+@dataclass(frozen=True, slots=True)
+class Speed(EngineCommand):
+    """How fast `run` lets time pass."""
+
+    scripted: ClassVar[bool] = False
+    speed: float | None
+
+    @property
+    def text(self) -> str:
+        return f"speed {format_speed(self.speed)}"
+
+    def run(self, bench: Bench) -> None:
+        bench.speed, bench.flat_out = self.speed, False
+
+
+# ---- acting ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fork(EngineCommand):
+    """A new branch from the cursor."""
+
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "branch" if self.name is None else f"branch {self.name}"
+
+    def run(self, bench: Bench) -> None:
+        fork(bench, self.name)
+
+
+def fork(bench: Bench, name: str | None) -> None:
+    """Make a branch at the cursor and follow it; says so."""
+    if name in bench.marks:
+        raise CommandError(f"there is a mark {name!r} already", hint="choose another name")
+    parent = bench.multiverse.branch.name
+    head = bench.multiverse.fork(name)
+    bench.script.unsaved_inputs += 1
+    bench.say(f"branch {head.branch} from {parent} at {format_seconds(bench.multiverse.position.vns)} s")
+
+
+@dataclass(frozen=True, slots=True)
+class Type(EngineCommand):
+    """Bytes for a machine's serial console. In the past it forks first. It writes its own part of the script."""
+
+    scripted: ClassVar[bool] = False
+    machine: int
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        return f"type {self.machine} {quote(bytes_to_text(self.data))}"
+
+    def run(self, bench: Bench) -> None:
+        _refuse_machine(bench, self.machine)
+        if any(ending.machine == self.machine for ending in _past_endings(bench)):
+            raise GuestError(f"machine {self.machine} has stopped", hint="go back in time and branch")
+        bench.script.arrive()
+        head = bench.multiverse.head()
+        if head is None:
+            fork(bench, None)
+            bench.script.wrote(f"branch {bench.multiverse.branch.name}")
+            head = bench.multiverse.head()
+        assert head is not None, "a new branch owns its future"
+        data = bench.waiting.pop(self.machine, b"") + self.data
+        taken = head.give(ConsoleInput(self.machine, data))
+        count = 0 if taken is None else len(taken.input.data)
+        if count:
+            bench.script.unsaved_inputs += 1
+            bench.script.wrote(replace(self, data=data[:count]).text)
+        if count < len(data):
+            bench.waiting[self.machine] = data[count:]
+
+
+def _past_endings(bench: Bench) -> list[Ending]:
+    here = bench.multiverse.position
+    return [ending for ending in bench.multiverse.endings() if ending.vns <= here.vns]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark(EngineCommand):
+    """Give the cursor a name."""
+
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "mark" if self.name is None else f"mark {self.name}"
+
+    def run(self, bench: Bench) -> None:
+        name = self.name or _free_mark(bench)
+        if any(branch.name == name for branch in bench.multiverse.branches()):
+            raise CommandError(f"there is a branch {name!r} already", hint="choose another name")
+        bench.marks[name] = bench.multiverse.moment(remember=True)
+        bench.say(f"mark {name}: {bench.marks[name]}")
+
+
+def _free_mark(bench: Bench) -> str:
+    number = len(bench.marks) + 1
+    while f"m{number}" in bench.marks:
+        number += 1
+    return f"m{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Focus(EngineCommand):
+    """The machine that instruction steps mean."""
+
+    machine: int
+
+    @property
+    def text(self) -> str:
+        return f"vm {self.machine}"
+
+    def run(self, bench: Bench) -> None:
+        _refuse_machine(bench, self.machine)
+        bench.focus = self.machine
+
+
+@dataclass(frozen=True, slots=True)
+class StepSize(EngineCommand):
+    """What `step` moves by."""
+
+    step_ns: int
+
+    @property
+    def text(self) -> str:
+        return f"step-size {format_duration(self.step_ns)}"
+
+    def run(self, bench: Bench) -> None:
+        bench.step_ns = self.step_ns
+        bench.say(f"a step is {format_duration(self.step_ns)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Where(EngineCommand):
+    """Print the current moment."""
+
+    scripted: ClassVar[bool] = False
+
+    @property
+    def text(self) -> str:
+        return "where"
+
+    def run(self, bench: Bench) -> None:
+        bench.say(str(bench.multiverse.moment(remember=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class Save(EngineCommand):
+    """Write the session's script to a file."""
+
+    scripted: ClassVar[bool] = False
+    path: str
+
+    @property
+    def text(self) -> str:
+        return f"save {quote(self.path)}"
+
+    def run(self, bench: Bench) -> None:
+        path = Path(self.path).expanduser()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(bench.script.text(bench.heading), encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise CommandError(reason(error), where=quote(self.path), hint="choose another file") from None
+        bench.script.unsaved_inputs = 0
+        bench.say(f"saved to {path}; `source {quote(str(path))}` repeats it in a fresh session")
+
+
+@dataclass(frozen=True, slots=True)
+class Source(EngineCommand):
+    """Carry out the commands of a file; the session reads it, so that each is a command of its own."""
+
+    scripted: ClassVar[bool] = False
+    path: str
+
+    @property
+    def text(self) -> str:
+        return f"source {quote(self.path)}"
+
+    def run(self, bench: Bench) -> None:
+        raise CommandError("a script cannot run another script")
+
+    def read(self) -> str:
+        """The script's text; raises CommandError."""
+        path = Path(self.path).expanduser()
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise CommandError(reason(error), where=quote(self.path)) from None
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a file could not be read or written, for a person."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 at byte {error.start}"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _refuse_machine(bench: Bench, machine: int | None) -> None:
+    if machine is not None and not 0 <= machine < bench.vms:
+        raise CommandError(f"there is no machine {machine}", hint=f"they are numbered 0 to {bench.vms - 1}")

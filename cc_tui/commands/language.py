@@ -1,0 +1,152 @@
+"""The command language's words: quoting, durations, speeds.
+
+A line is words separated by blanks. "..." may hold blanks and the
+escapes \\n \\r \\t \\e \\\\ \\" \\xNN; '...' is literal.
+A word that begins with # begins a comment.
+"""
+
+import re
+from dataclasses import dataclass
+
+from cc_tui.options import parse_time_ns
+from chaoscontrol.errors import UsageError
+
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "e": "\x1b", "\\": "\\", '"': '"', "0": "\0"}
+_ESCAPES_OUT = {value: "\\" + name for name, value in _ESCAPES.items() if name != "0"}
+_TICKS = re.compile(r"([0-9]{1,15})t")
+_SPEED = re.compile(r"(\d+(?:\.\d+)?)x?")
+
+
+class CommandError(UsageError):
+    """A command line that cannot be carried out as it is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of a line and the column at which it begins, counted from 0."""
+
+    text: str
+    column: int
+    quoted: bool = False
+
+
+def split(line: str) -> list[Word]:
+    """The words of a line. Raises CommandError for a quote that is not closed or an unknown escape."""
+    words: list[Word] = []
+    at = 0
+    while at < len(line):
+        if line[at].isspace():
+            at += 1
+        elif line[at] == "#":
+            break
+        elif line[at] in "\"'":
+            text, end = _quoted(line, at)
+            words.append(Word(text, at, quoted=True))
+            at = end
+        else:
+            end = at
+            while end < len(line) and not line[end].isspace():
+                end += 1
+            words.append(Word(line[at:end], at))
+            at = end
+    return words
+
+
+def _quoted(line: str, start: int) -> tuple[str, int]:
+    quote, out, at = line[start], "", start + 1
+    while at < len(line):
+        if line[at] == quote:
+            return out, at + 1
+        if line[at] != "\\" or quote == "'":
+            out += line[at]
+            at += 1
+        elif line[at + 1 : at + 2] == "x":
+            digits = line[at + 2 : at + 4]
+            if re.fullmatch(r"[0-9A-Fa-f]{2}", digits) is None:
+                raise CommandError(f"\\x needs two hexadecimal digits, not {digits!r}", where=f"column {at + 1}")
+            out += chr(int(digits, 16))
+            at += 4
+        else:
+            escape = _ESCAPES.get(line[at + 1 : at + 2])
+            if escape is None:
+                hint = 'the escapes are \\n \\r \\t \\e \\0 \\\\ \\" \\xNN'
+                raise CommandError(f"no escape {line[at : at + 2]}", where=f"column {at + 1}", hint=hint)
+            out += escape
+            at += 2
+    raise CommandError("the quote is not closed", where=f"column {start + 1}")
+
+
+def quote(text: str) -> str:
+    """`text` as one word that `split` reads back; characters outside ASCII stay as they are."""
+    if text and re.fullmatch(r"[^\s\"'\\#\x00-\x1f\x7f-\x9f]+", text):
+        return text
+    out = ""
+    for character in text:
+        if character in _ESCAPES_OUT:
+            out += _ESCAPES_OUT[character]
+        elif ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0:
+            out += f"\\x{ord(character):02x}"
+        else:
+            out += character
+    return f'"{out}"'
+
+
+def bytes_to_text(data: bytes) -> str:
+    """Console input for a script: UTF-8 where it is, else one character per byte (see `text_to_bytes`)."""
+    try:
+        text = data.decode()
+        return text if text_to_bytes(text) == data else data.decode("latin-1")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def text_to_bytes(text: str) -> bytes:
+    """What a text types: characters up to U+00FF that came from \\xNN are bytes, others are UTF-8.
+
+    A text with any character beyond U+00FF, or none in U+0080 to U+00FF, is UTF-8 as a whole.
+    """
+    if any(ord(character) > 0xFF for character in text):
+        return text.encode()
+    return text.encode("latin-1")
+
+
+def parse_duration(text: str, quantum_ns: int) -> int:
+    """Nanoseconds of `5ms`, `1.5s`, `20t` (ticks); raises CommandError."""
+    ticks = _TICKS.fullmatch(text)
+    if ticks is not None:
+        return int(ticks[1]) * quantum_ns
+    try:
+        return parse_time_ns(text)
+    except UsageError as error:
+        raise CommandError(error.what, hint="write 250us, 5ms, 1.5s or 20t (ticks)") from None
+
+
+def format_duration(ns: int) -> str:
+    """The shortest exact form: `5ms`, `1500us`."""
+    for unit, unit_ns in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
+        if ns and ns % unit_ns == 0:
+            return f"{ns // unit_ns}{unit}"
+    return f"{ns}ns"
+
+
+def parse_count(text: str) -> int:
+    """A positive whole number; underscores are allowed. Raises CommandError."""
+    if re.fullmatch(r"\d[\d_]{0,19}", text) is None or int(text) == 0:
+        raise CommandError(f"not a count: {text!r}", hint="write a whole number from 1 up")
+    return int(text)
+
+
+def parse_speed(text: str) -> float | None:
+    """Virtual seconds per second, `1`, `0.1x`, `100x`; None for `max`. Raises CommandError."""
+    if text == "max":
+        return None
+    match = _SPEED.fullmatch(text)
+    speed = float(match[1]) if match else 0.0
+    if not 0.0001 <= speed <= 1_000_000:
+        raise CommandError(f"not a speed: {text!r}", hint="write 0.1, 1, 100 or max")
+    return speed
+
+
+def format_speed(speed: float | None) -> str:
+    """`1x`, `0.1x`, `max`."""
+    return "max" if speed is None else f"{speed:g}x"

@@ -1,0 +1,242 @@
+"""The commands by name: what a person may write, and what it parses to.
+
+One table serves the `:` line, keys, scripts, help and completion.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cc_tui.commands import engine
+from cc_tui.commands.language import (
+    CommandError,
+    Word,
+    parse_count,
+    parse_duration,
+    parse_speed,
+    split,
+    text_to_bytes,
+)
+from cc_tui.commands.place import PLACES, Place
+
+QUANTUM_NS_UNKNOWN = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendCommand:
+    """A command for whatever shows the session: the interface, or nothing in a script."""
+
+    name: str
+    argument: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} {self.argument}".strip()
+
+
+Command = engine.EngineCommand | FrontendCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The words after a command's name, taken one by one."""
+
+    spec: "Spec"
+    words: list[Word]
+    quantum_ns: int
+
+    def next(self) -> str:
+        """The next word; raises CommandError with the usage if there is none."""
+        if not self.words:
+            raise CommandError(f"{self.spec.name}: something is missing", hint=f"usage: {self.spec.usage}")
+        return self.words.pop(0).text
+
+    def more(self) -> bool:
+        return bool(self.words)
+
+    def done(self) -> None:
+        """Raise CommandError if words are left."""
+        if self.words:
+            word = self.words[0]
+            raise CommandError(
+                f"{self.spec.name}: {word.text!r} is too much", where=f"column {word.column + 1}",
+                hint=f"usage: {self.spec.usage}",
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One command as help shows it."""
+
+    name: str
+    aliases: tuple[str, ...]
+    arguments: str
+    summary: str
+    parse: Callable[[Arguments], Command]
+    example: str = ""
+
+    @property
+    def usage(self) -> str:
+        return f"{self.name} {self.arguments}".strip()
+
+
+def _direction(make: Callable[[int], Command], sign: int) -> Callable[[Arguments], Command]:
+    return lambda words: make(sign * (parse_count(words.next()) if words.more() else 1))
+
+
+def _step(sign: int) -> Callable[[Arguments], Command]:
+    def parse(words: Arguments) -> Command:
+        if not words.more():
+            return engine.Step(sign)
+        word = words.next()
+        if word.replace("_", "").isdecimal():
+            return engine.Step(sign * parse_count(word))
+        return engine.Step(sign, _positive(parse_duration(word, words.quantum_ns)))
+
+    return parse
+
+
+def _positive(ns: int) -> int:
+    if ns <= 0:
+        raise CommandError("a time of 0 leads nowhere")
+    return ns
+
+
+def _machine(text: str) -> int:
+    digits = text.removeprefix("vm")
+    if not digits.isdecimal() or len(digits) > 4:
+        raise CommandError(f"not a machine: {text!r}", hint="write its number, 0 or vm0")
+    return int(digits)
+
+
+def _until(words: Arguments) -> Command:
+    pattern = words.next()
+    if not 1 <= len(pattern.encode()) <= 255:
+        raise CommandError("a text to wait for has 1 to 255 bytes")
+    machine = limit_ns = None
+    while words.more():
+        word = words.next()
+        if word.removeprefix("vm").isdecimal() and machine is None:
+            machine = _machine(word)
+        else:
+            limit_ns = _positive(parse_duration(word, words.quantum_ns))
+    return engine.Until(pattern, machine, limit_ns)
+
+
+def _type(words: Arguments) -> Command:
+    machine, data = _machine(words.next()), text_to_bytes(words.next())
+    if not data:
+        raise CommandError("type: nothing to type")
+    return engine.Type(machine, data)
+
+
+def _name(words: Arguments) -> str | None:
+    if not words.more():
+        return None
+    name = words.next()
+    if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or not name[0].isalpha():
+        raise CommandError(f"not a name: {name!r}", hint="use a letter, then letters, digits, - or _")
+    return name
+
+
+def _frontend(name: str, *, needs: bool = False, takes: bool = False) -> Callable[[Arguments], Command]:
+    def parse(words: Arguments) -> Command:
+        if not takes:
+            return FrontendCommand(name)
+        argument = words.next() if needs or words.more() else ""
+        return FrontendCommand(name, argument)
+
+    return parse
+
+
+SPECS: tuple[Spec, ...] = (
+    Spec("run", (), "", "let time pass at the chosen speed", lambda _: engine.Run()),
+    Spec("pause", (), "", "stop running", lambda _: engine.Pause()),
+    Spec("speed", (), "SPEED", "virtual seconds per second while running",
+         lambda words: engine.Speed(parse_speed(words.next())), "speed max"),
+    Spec("step", ("s",), "[N|TIME]", "forward by steps (see step-size), or by a time", _step(1), "step 20ms"),
+    Spec("reverse-step", ("rs",), "[N|TIME]", "back by steps, or by a time", _step(-1)),
+    Spec("step-size", (), "TIME", "what one step is",
+         lambda words: engine.StepSize(_positive(parse_duration(words.next(), words.quantum_ns))), "step-size 250us"),
+    Spec("tick", ("t",), "[N]", "forward by ticks", _direction(engine.Tick, 1)),
+    Spec("reverse-tick", ("rt",), "[N]", "back by ticks", _direction(engine.Tick, -1)),
+    Spec("insn", ("i", "stepi", "si"), "[N]", "forward by instructions of the machine in focus",
+         _direction(engine.Insn, 1)),
+    Spec("reverse-insn", ("ri", "reverse-stepi", "rsi"), "[N]", "back by instructions", _direction(engine.Insn, -1)),
+    Spec("next", ("n",), "[N]", "forward to the end of a console line, an input, or a stop",
+         _direction(engine.Next, 1)),
+    Spec("reverse-next", ("rn",), "[N]", "back to the event before", _direction(engine.Next, -1)),
+    Spec("continue", ("c",), "", "on to the next landmark, or as fast as possible until something stops it",
+         lambda _: engine.Continue(True)),
+    Spec("reverse-continue", ("rc",), "", "back to the landmark before: a mark, an input, a fork, the start",
+         lambda _: engine.Continue(False)),
+    Spec("until", (), "TEXT [VM] [TIME]", "forward until a console has shown TEXT, at most for TIME", _until,
+         'until "guest>" 0 5s'),
+    Spec("goto", ("g",), "PLACE", "to a place: " + "; ".join(PLACES),
+         lambda words: engine.Goto(Place(words.next())), "goto 2.5s"),
+    Spec("branch", ("b",), "[NAME]", "a new branch from here", lambda words: engine.Fork(_name(words)), "branch retry"),
+    Spec("mark", ("m",), "[NAME]", "give this moment a name", lambda words: engine.Mark(_name(words)), "mark before"),
+    Spec("type", (), "VM TEXT", "type at a console; in the past this branches", _type, r'type 0 "ls\r"'),
+    Spec("vm", (), "VM", "the machine that instruction steps mean",
+         lambda words: engine.Focus(_machine(words.next())), "vm 1"),
+    Spec("where", (), "", "print this moment", lambda _: engine.Where()),
+    Spec("save", (), "FILE", "write this session as a script", lambda words: engine.Save(words.next()), "save bug.cc"),
+    Spec("source", (), "FILE", "carry out a script", lambda words: engine.Source(words.next()), "source bug.cc"),
+    Spec("view", (), "PANE", "show a pane: a console (0, 1, ...), all, machine, branches, events",
+         _frontend("view", needs=True, takes=True), "view machine"),
+    Spec("attach", (), "", "type at the console in view; ctrl+] ends it", _frontend("attach")),
+    Spec("detach", (), "", "stop typing at the console", _frontend("detach")),
+    Spec("find", (), "[TEXT]", "search the console in view, upwards; again without TEXT",
+         _frontend("find", takes=True), "find panic"),
+    Spec("maximise", ("z",), "", "the pane in view on the whole screen, and back", _frontend("maximise")),
+    Spec("copy", ("y",), "[FILE]", "copy this moment to the clipboard, or to a file", _frontend("copy", takes=True)),
+    Spec("theme", (), "[NAME]", "dark or light", _frontend("theme", takes=True)),
+    Spec("help", (), "[COMMAND]", "keys and commands", _frontend("help", takes=True), "help goto"),
+    Spec("quit", ("q",), "", "leave", _frontend("quit")),
+)  # fmt: skip
+"""Every command there is."""
+
+BY_NAME = {name: spec for spec in SPECS for name in (spec.name, *spec.aliases)}
+
+
+def parse(line: str, *, quantum_ns: int = QUANTUM_NS_UNKNOWN) -> Command | None:
+    """The command that a line holds, or None for a blank line or comment. Raises CommandError.
+
+    `quantum_ns`: what a tick is in times such as `20t`.
+    """
+    words = split(line)
+    if not words:
+        return None
+    spec = BY_NAME.get(words[0].text)
+    if spec is None:
+        raise CommandError(f"no command {words[0].text!r}", hint=_suggestion(words[0].text))
+    arguments = Arguments(spec, words[1:], quantum_ns)
+    command = spec.parse(arguments)
+    arguments.done()
+    return command
+
+
+def _suggestion(name: str) -> str:
+    close = [spec.name for spec in SPECS if spec.name.startswith(name[:2])] if name else []
+    return f"did you mean {' or '.join(close)}?" if close else "`help` lists them"
+
+
+def parse_script(text: str, *, name: str, quantum_ns: int = QUANTUM_NS_UNKNOWN) -> Iterator[tuple[int, Command]]:
+    """(line number, command) of each line; CommandError names script and line. Nothing is parsed ahead of its turn."""
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            command = parse(line, quantum_ns=quantum_ns)
+        except CommandError as error:
+            raise CommandError(error.what, where=f"{name}:{number}", hint=error.hint) from None
+        if command is not None:
+            yield number, command
+
+
+def completions(line: str, places: list[str]) -> list[str]:
+    """Whole lines that `line` may become: names of commands, then of marks and branches (`places`) after `goto`."""
+    head, blank, rest = line.lstrip().partition(" ")
+    if not blank:
+        return [spec.usage.split()[0] for spec in SPECS if spec.name.startswith(head)]
+    spec = BY_NAME.get(head)
+    if spec is None or spec.name != "goto":
+        return []
+    return [f"{head} {place}" for place in ["start", "end", *places] if place.startswith(rest)]

@@ -1,0 +1,109 @@
+"""The only owner of stderr and of the process's exit codes.
+
+stdout carries data; whatever is said to a person goes through here. A user's mistake is one line that says what is
+wrong, where, and what to try; tracebacks are for --debug.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRAM = "cc-tui"
+
+
+class ExitCode(enum.IntEnum):
+    """What the process ends with."""
+
+    OK = 0
+    """Nothing failed."""
+    FAILED = 1
+    """A property failed, or the guest did not do what was asked of it."""
+    USAGE = 2
+    """Something on the command line cannot be used."""
+    ENGINE = 3
+    """The engine or a recording is at fault."""
+    TIME_LIMIT = 4
+    """A time limit passed before what was asked for."""
+    INTERRUPTED = 130
+    """Interrupted by ctrl+c."""
+
+
+class ExitError(Exception):
+    """Ends the program with a code after everything has been said."""
+
+    def __init__(self, code: ExitCode) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+_state = {"debug": False}
+
+
+def set_debug(on: bool) -> None:
+    """Whether errors show their traceback."""
+    _state["debug"] = on
+
+
+def note(text: str) -> None:
+    """One line for the person at the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def error(text: str) -> None:
+    """The line that says what went wrong."""
+    note(f"{PROGRAM}: error: {' '.join(text.split())}")
+
+
+def run(main: Callable[[], None]) -> int:
+    """Runs the program; turns every way of ending into an exit code and at most one line."""
+    try:
+        main()
+        sys.stdout.flush()
+        return ExitCode.OK
+    except ExitError as e:
+        return _flush(e.code)
+    except KeyboardInterrupt:
+        note(f"{PROGRAM}: interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has seen enough; keep the interpreter's own flush at exit from failing again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as e:
+        if _state["debug"]:
+            import traceback
+
+            traceback.print_exc()
+        return _explain(e)
+
+
+def _flush(code: ExitCode) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _explain(e: Exception) -> int:
+    from chaoscontrol.errors import AddressError, ChaosControlError, GuestError, UsageError
+
+    if isinstance(e, ChaosControlError):
+        error(str(e))
+        if isinstance(e, UsageError | AddressError):
+            return ExitCode.USAGE
+        return ExitCode.FAILED if isinstance(e, GuestError) else ExitCode.ENGINE
+    if isinstance(e, MemoryError):
+        error("the host has no memory left; use fewer machines, or less memory for each")
+        return ExitCode.ENGINE
+    if isinstance(e, OSError) and e.strerror:
+        error(f"{e.filename}: {e.strerror}" if e.filename else e.strerror)
+        return ExitCode.ENGINE
+    error(f"internal error: {type(e).__name__}: {e}; run again with --debug for the traceback")
+    return ExitCode.ENGINE

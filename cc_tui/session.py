@@ -1,0 +1,473 @@
+"""Session: a cluster being worked on. Owns the multiverse, the engine's thread and the script of what was done.
+
+Commands are posted to it from any thread and carried out one after the other; it publishes events to subscribers,
+from its own thread. What a subscriber may read at any time is `view`, a frozen picture, and the console logs, which
+only grow. It knows no widgets.
+
+It is the only place above the engine that reads a clock: to pace a run and to report rates. Neither reaches a guest,
+whose inputs are recorded with the virtual time at which they were given.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from cc_tui.commands import Bench, Command, CommandError, EngineCommand, Notice, carry_out, parse, parse_script
+from cc_tui.commands.engine import Pause, Source, Type, line_of
+from chaoscontrol.errors import ChaosControlError
+from chaoscontrol.registers import Registers
+from chaoscontrol.timetravel import Branch, CancelledError, ConsoleLog, Ending, GivenInput, Moment, Multiverse, Position
+
+PUBLISH_S = 0.05
+"""Least time between two pictures while something is under way."""
+PROGRESS_AFTER_S = 0.2
+SLICE_S = 0.03
+"""What one slice of a run should take, so that keys are answered soon."""
+SLICE_NS_MIN = 100_000
+CODE_BYTES = 192
+"""Bytes at RIP that a picture carries, for a disassembly of a screenful."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineView:
+    """The machine in focus at the cursor."""
+
+    machine: int
+    registers: Registers
+    code: bytes
+    """Bytes from RIP on; fewer than CODE_BYTES where they are not mapped."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A picture of the session. Times are virtual nanoseconds."""
+
+    branch: Branch
+    position: Position
+    tick: int
+    at_end: bool
+    instrets: tuple[int, ...]
+    console_totals: tuple[int, ...]
+    """Bytes that each console has sent by the cursor."""
+    consoles: tuple[ConsoleLog, ...]
+    """The logs of the cursor's branch, to be read up to `console_totals`."""
+    branches: tuple[Branch, ...]
+    line: tuple[Branch, ...]
+    """The cursor's branch and its ancestors."""
+    inputs: tuple[GivenInput, ...]
+    """All of the cursor's line of history."""
+    endings: tuple[Ending, ...]
+    log: tuple[tuple[int, int, str], ...]
+    """(time, machine, line) of what the machines logged up to the cursor."""
+    marks: dict[str, Moment]
+    quantum_ns: int
+    focus: int
+    step_ns: int
+    speed: float | None
+    running: bool
+    flat_out: bool
+    moment: Moment | None
+    """The verified position; None while something is under way."""
+    machine: MachineView | None
+    rate: float
+    """Instructions a second, of all machines, while something is under way; else 0."""
+    unsaved_inputs: int
+
+    @property
+    def known_end(self) -> Position:
+        """The end of the cursor's branch."""
+        return self.branch.end
+
+    @property
+    def stopped(self) -> frozenset[int]:
+        """Machines that have stopped for good by the cursor."""
+        return frozenset(ending.machine for ending in self.endings if ending.vns <= self.position.vns)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A command that takes long. `fraction` is None where its end is not known."""
+
+    text: str
+    fraction: float | None
+    vns: int
+    rate: float
+    """Instructions a second, of all machines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that took long enough to report progress has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The session cannot go on; a fault of the program, not of the person."""
+
+    error: BaseException
+
+
+Event = SessionView | Notice | Progress | Finished | Crashed
+
+
+@dataclass(slots=True)
+class _Job:
+    command: EngineCommand
+    done: "Future[None]"
+
+
+class Session:
+    """Start it with `start`, end it with `close`; or use it as a context manager."""
+
+    def __init__(self, cluster: Any, *, heading: str = "a cc-tui session", **multiverse: int) -> None:
+        """`multiverse`: what Multiverse takes besides the cluster. Raises ChaosControlError."""
+        self._cluster = cluster
+        self._multiverse = Multiverse(cluster, **multiverse)
+        self._bench = Bench(self._multiverse, cluster.config.quantum_ns, self._notify, heading)
+        self._subscribers: list[Callable[[Event], None]] = []
+        self._jobs: deque[_Job] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._busy: EngineCommand | None = None
+        self._cancelling = False
+        self._crash: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._watch = _Watch()
+        self._base_s = self._base_vns = 0.0
+        self._slice_ns = SLICE_NS_MIN
+        self.view = self._picture(at_rest=True)
+        """The latest picture."""
+        self._multiverse.watch(self._moved)
+
+    def __enter__(self) -> "Session":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- from any thread --------------------------------------------------------------------------------------------
+
+    @property
+    def quantum_ns(self) -> int:
+        """Length of a tick."""
+        return self._bench.quantum_ns
+
+    def subscribe(self, callback: Callable[[Event], None]) -> None:
+        """Have `callback` called with every event, from the engine's thread; it must return soon."""
+        self._subscribers.append(callback)
+
+    def start(self) -> None:
+        """Start the engine's thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Cancel what is under way, end the thread and free the machines."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            self._multiverse.cancel()
+            self._thread.join()
+        self._cluster.close()
+
+    def submit(self, command: EngineCommand) -> "Future[None]":
+        """Post a command; the future has its ChaosControlError. Pausing also cancels what is under way."""
+        job = _Job(command, Future())
+        if isinstance(command, Pause):
+            self.cancel()
+        with self._wake:
+            if self._crash is None:
+                self._jobs.append(job)
+                self._wake.notify()
+        if self._crash is not None and not job.done.done():
+            job.done.set_exception(self._crash)
+        return job.done
+
+    def cancel(self) -> None:
+        """Stop the command under way and forget those that wait; the cursor stays at a valid position."""
+        with self._wake:
+            dropped, self._jobs = self._jobs, deque()
+            self._cancelling = self._busy is not None
+        for job in dropped:
+            job.done.set_exception(CancelledError("cancelled"))
+        if self._cancelling:
+            self._multiverse.cancel()
+
+    @property
+    def busy(self) -> bool:
+        """Is a command under way or waiting?"""
+        with self._wake:
+            return self._busy is not None or bool(self._jobs)
+
+    def execute(self, line: str) -> None:
+        """Carry out a line of the command language and wait for it. Raises ChaosControlError."""
+        command = parse(line, quantum_ns=self.quantum_ns)
+        if command is not None:
+            self._execute(command)
+
+    def _execute(self, command: Command) -> None:
+        if isinstance(command, Source):
+            self.run_script(command.read(), name=command.path)
+        elif isinstance(command, EngineCommand):
+            self.submit(command).result()
+
+    def run_script(self, text: str, *, name: str = "script") -> None:
+        """Carry out a script and wait; stops at the first error, which then names the line.
+
+        Commands for an interface are passed over. Raises ChaosControlError.
+        """
+        for number, command in parse_script(text, name=name, quantum_ns=self.quantum_ns):
+            if isinstance(command, Source):
+                raise CommandError("a script cannot run another script", where=f"{name}:{number}")
+            try:
+                self._execute(command)
+            except ChaosControlError as error:
+                error.where = f"{name}:{number}: {error.where}" if error.where else f"{name}:{number}"
+                raise
+
+    def script(self) -> str:
+        """The session's script so far; only while nothing is under way."""
+        return self._bench.script.text(self._bench.heading)
+
+    # ---- the engine's thread ----------------------------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        for callback in self._subscribers:
+            callback(event)
+
+    def _notify(self, notice: Notice) -> None:
+        self._emit(notice)
+
+    def _work(self) -> None:
+        try:
+            self._publish()
+            while (job := self._next_job()) is not None:
+                if isinstance(job, _Job):
+                    self._do(job)
+                else:
+                    self._run_slice()
+        except BaseException as error:
+            # Nobody else sees what this thread raises: the interface ends, and raises it again in the main thread.
+            with self._wake:
+                self._crash = error
+                left, self._jobs = self._jobs, deque[_Job]()
+            for job in left:
+                job.done.set_exception(error)
+            self._emit(Crashed(error))
+
+    def _next_job(self) -> "_Job | bool | None":
+        """A command, or True: run on, or None: the end. Waits while there is nothing to do."""
+        with self._wake:
+            while not self._closing:
+                if self._jobs:
+                    job = self._jobs.popleft()
+                    self._busy, self._cancelling = job.command, False
+                    return job
+                if not self._bench.running:
+                    self._wake.wait()
+                elif (delay_s := self._ahead_s()) > 0:
+                    self._wake.wait(delay_s)
+                else:
+                    return True
+            return None
+
+    def _do(self, job: _Job) -> None:
+        was_running = self._bench.running
+        self._watch.begin(self._multiverse)
+        error: ChaosControlError | None = None
+        try:
+            try:
+                carry_out(job.command, self._bench)
+            except ChaosControlError as caught:
+                error = caught
+            with self._wake:
+                self._busy = None
+            if self._bench.running and (not was_running or job.command.moves):
+                self._start_pacing()
+            if self._watch.reported:
+                self._emit(Finished())
+            self._publish()
+        except BaseException as crash:
+            job.done.set_exception(crash)
+            raise
+        # Whoever waits for the command finds the picture of after it.
+        if error is None:
+            job.done.set_result(None)
+        else:
+            job.done.set_exception(error)
+
+    def _moved(self) -> None:
+        """Called by the multiverse after every segment."""
+        now = time.monotonic()
+        if self._busy is None:
+            if self._jobs or self._closing:
+                self._multiverse.cancel()
+        elif self._cancelling or self._closing:
+            # The cancel came before the command had begun to move.
+            self._multiverse.cancel()
+        elif now - self._watch.begun_s >= PROGRESS_AFTER_S and now - self._watch.reported_s >= PUBLISH_S:
+            self._emit(self._watch.progress(self._busy.text, self._multiverse, now))
+            if self._multiverse.at_end:
+                # Going where nobody has been: what the consoles say is worth seeing on the way.
+                self._publish(at_rest=False)
+
+    # ---- running ----------------------------------------------------------------------------------------------------
+
+    def _start_pacing(self) -> None:
+        self._base_s, self._base_vns = time.monotonic(), float(self._multiverse.position.vns)
+        self._watch.begin(self._multiverse)
+        self._slice_ns = SLICE_NS_MIN
+
+    def _speed(self) -> float | None:
+        return None if self._bench.flat_out else self._bench.speed
+
+    def _due_vns(self) -> float:
+        """Virtual time that a paced run should have reached by now."""
+        speed = self._speed()
+        if speed is None:
+            return float("inf")
+        return self._base_vns + (time.monotonic() - self._base_s) * 1e9 * speed
+
+    def _ahead_s(self) -> float:
+        """How long to wait before the next slice."""
+        speed = self._speed()
+        if speed is None:
+            return 0.0
+        return max(0.0, (self._multiverse.position.vns + SLICE_NS_MIN * speed - self._due_vns()) / 1e9 / speed)
+
+    def _run_slice(self) -> None:
+        multiverse, begun_s = self._multiverse, time.monotonic()
+        begin_vns, endings = multiverse.position.vns, len(multiverse.endings())
+        target_vns = int(min(begin_vns + self._slice_ns, max(self._due_vns(), begin_vns + 1)))
+        try:
+            multiverse.run_to(target_vns)
+        except CancelledError:
+            pass
+        except ChaosControlError as error:
+            self._bench.pause()
+            self._notify(Notice(str(error), "error"))
+        took_s = max(time.monotonic() - begun_s, 1e-6)
+        span_ns = multiverse.position.vns - begin_vns
+        wanted_ns = int(max(span_ns, 1) * min(SLICE_S / took_s, 4.0))
+        self._slice_ns = max(SLICE_NS_MIN, wanted_ns if wanted_ns < span_ns else max(wanted_ns, self._slice_ns))
+        if self._due_vns() - multiverse.position.vns > 4 * SLICE_S * 1e9 * (self._speed() or 1.0):
+            # The guest is slower than the wished speed: do not catch up in a rush when it has less to do.
+            self._base_s, self._base_vns = time.monotonic(), float(multiverse.position.vns)
+        self._feed()
+        for ending in multiverse.endings()[endings:]:
+            self._bench.pause()
+            self._notify(Notice(f"vm{ending.machine} stopped: {ending.kind}", "warning"))
+        if not self._bench.running:
+            self._publish()
+        elif self._watch.due():
+            self._publish(at_rest=False)
+
+    def _feed(self) -> None:
+        """Type what did not fit the machines' queues before."""
+        for machine in list(self._bench.waiting):
+            data = self._bench.waiting.pop(machine)
+            if self._multiverse.at_end:
+                Type(machine, data).run(self._bench)
+
+    # ---- pictures ---------------------------------------------------------------------------------------------------
+
+    def _publish(self, *, at_rest: bool | None = None) -> None:
+        self.view = self._picture(at_rest=not self._bench.running if at_rest is None else at_rest)
+        self._emit(self.view)
+
+    def _picture(self, *, at_rest: bool) -> SessionView:
+        bench, multiverse = self._bench, self._multiverse
+        return SessionView(
+            branch=multiverse.branch,
+            position=multiverse.position,
+            tick=multiverse.tick,
+            at_end=multiverse.at_end,
+            instrets=multiverse.instrets,
+            console_totals=multiverse.console_totals,
+            consoles=multiverse.consoles(),
+            branches=multiverse.branches(),
+            line=tuple(line_of(bench)),
+            inputs=tuple(multiverse.inputs()),
+            endings=tuple(multiverse.endings()),
+            log=tuple(multiverse.machine_log()),
+            marks=dict(bench.marks),
+            quantum_ns=bench.quantum_ns,
+            focus=bench.focus,
+            step_ns=bench.step_ns,
+            speed=bench.speed,
+            running=bench.running,
+            flat_out=bench.flat_out,
+            moment=multiverse.moment() if at_rest else None,
+            machine=self._machine_view(),
+            rate=0.0 if at_rest else self._watch.rate(multiverse),
+            unsaved_inputs=bench.script.unsaved_inputs,
+        )
+
+    def _machine_view(self) -> MachineView:
+        machine = self._multiverse.machines[self._bench.focus]
+        registers = machine.registers()
+        return MachineView(self._bench.focus, registers, _read_code(machine, registers.rip))
+
+
+def _read_code(machine: Any, rip: int) -> bytes:
+    """Up to CODE_BYTES at RIP, as far as they are mapped."""
+    to_page_end = 4096 - rip % 4096
+    code = b""
+    for size in (min(to_page_end, CODE_BYTES), max(CODE_BYTES - to_page_end, 0)):
+        try:
+            code += machine.read_memory((rip + len(code)) % (1 << 64), size, virtual=True)
+        except ChaosControlError:
+            break
+    return code
+
+
+class _Watch:
+    """How long the command or run under way has taken, and how fast it is."""
+
+    def __init__(self) -> None:
+        self.begun_s = self.reported_s = 0.0
+        self.reported = False
+        self._from_vns = 0
+        self._work = 0
+        self._work_s = 0.0
+        self._rate = 0.0
+
+    def begin(self, multiverse: Multiverse) -> None:
+        self.begun_s = self._work_s = time.monotonic()
+        self.reported_s, self.reported, self._rate = 0.0, False, 0.0
+        self._from_vns = multiverse.position.vns
+        self._work = sum(multiverse.instrets)
+
+    def due(self) -> bool:
+        """Is it time for another picture?"""
+        now = time.monotonic()
+        if now - self.reported_s < PUBLISH_S:
+            return False
+        self.reported_s = now
+        return True
+
+    def rate(self, multiverse: Multiverse) -> float:
+        """Instructions a second since the last half second or so."""
+        now, work = time.monotonic(), sum(multiverse.instrets)
+        if now - self._work_s >= 0.25:
+            self._rate = max(work - self._work, 0) / (now - self._work_s)
+            self._work, self._work_s = work, now
+        return self._rate
+
+    def progress(self, text: str, multiverse: Multiverse, now: float) -> Progress:
+        self.reported_s, self.reported = now, True
+        vns, target_vns = multiverse.position.vns, multiverse.target_vns
+        if vns < self._from_vns:
+            # It went back to a keyframe: what remains counts from there.
+            self._from_vns = vns
+        span_ns = 0 if target_vns is None else target_vns - self._from_vns
+        fraction = min(max((vns - self._from_vns) / span_ns, 0.0), 1.0) if span_ns > 0 else None
+        return Progress(text, fraction, vns, self.rate(multiverse))
+
+
+__all__ = ["Crashed", "Event", "Finished", "MachineView", "Progress", "Session", "SessionView"]

@@ -1,0 +1,1 @@
+"""The terminal interface. The only part of the program that imports textual."""

@@ -1,0 +1,108 @@
+"""The application: opens a session in the terminal.
+
+Owns the session's life and the main screen. The engine's thread posts messages; what is shown is always the session's
+latest picture.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+from textual.system_commands import SystemCommandsProvider
+
+from cc_tui.session import Session
+from cc_tui.settings import Settings, load_settings
+from cc_tui.symbols import SymbolTable, load_symbols
+from cc_tui.tui.keymap import check_remapping
+from cc_tui.tui.screen import MainScreen
+from cc_tui.tui.theme import THEMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cc_tui.options import LaunchOptions
+
+
+class CcApp(App[None], inherit_bindings=False):
+    """One session in one terminal."""
+
+    CSS_PATH = "app.tcss"
+    TITLE = "cc-tui"
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    COMMANDS: ClassVar = {SystemCommandsProvider}
+
+    def __init__(self, session: Session, settings: Settings | None = None, *, kernel: str | None = None,
+                 run: bool = True) -> None:  # fmt: skip
+        """`kernel`: for the names of addresses. `run`: let time pass from the start. Raises UsageError for keys."""
+        super().__init__()
+        self.session = session
+        self.settings = settings or Settings()
+        self.remapped = check_remapping(self.settings.keys, self.settings.where)
+        self.crash: BaseException | None = None
+        """What made the session end, if something did."""
+        self._kernel = kernel
+        self._run = run
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = self.settings.theme
+        self.set_keymap(self.remapped)
+
+    def get_default_screen(self) -> Screen[Any]:
+        return MainScreen(self.session, self.settings, run=self._run)
+
+    def on_mount(self) -> None:
+        if self._kernel is not None:
+            self.run_worker(partial(self._load_symbols, self._kernel), thread=True, name="symbols")
+
+    def _load_symbols(self, kernel: str) -> None:
+        self.call_from_thread(self._name_addresses, load_symbols(kernel))
+
+    def _name_addresses(self, table: SymbolTable) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, MainScreen):
+                screen.name_addresses(table.name)
+
+    def get_system_commands(self, screen: Screen[Any]) -> "Iterable[SystemCommand]":
+        """Entries of the palette: every command and every pane."""
+        for main in self.screen_stack:
+            if isinstance(main, MainScreen):
+                yield from main.palette()
+
+    def leave(self, crash: BaseException | None = None) -> None:
+        """End the application."""
+        self.crash = crash
+        self.exit(return_code=0 if crash is None else 3)
+
+
+def run_app(options: "LaunchOptions") -> int:
+    """Open the interface on a cluster; returns the process's exit code. Raises ChaosControlError before it opens."""
+    from chaoscontrol.cluster import SimulationController
+
+    settings = load_settings(quantum_ns=options.quantum_ns)
+    check_remapping(settings.keys, settings.where)
+    session = Session(SimulationController(options.simulation()), heading=describe(options))
+    try:
+        app = CcApp(session, settings, kernel=options.files()[0])
+        app.run()
+    finally:
+        session.close()
+    if app.crash is not None:
+        raise app.crash
+    return app.return_code or 0
+
+
+def describe(options: "LaunchOptions") -> str:
+    """The options as they would be given again, for the first line of a script."""
+    from cc_tui.options import LaunchOptions
+
+    default = LaunchOptions()
+    words = ["cc-tui", f"--vms {options.vms}", f"--seed {options.seed}"]
+    words += [f"--kernel {options.kernel}"] if options.kernel else []
+    words += [f"--initrd {options.initrd}"] if options.initrd else []
+    words += [f"--cmdline '{options.cmdline}'"] if options.cmdline != default.cmdline else []
+    words += [f"--memory {options.memory_bytes >> 10}K"] if options.memory_bytes != default.memory_bytes else []
+    words += [f"--quantum {options.quantum_ns}ns"] if options.quantum_ns != default.quantum_ns else []
+    words += [f"--vcpu {options.vcpu}"] if options.vcpu != default.vcpu else []
+    return " ".join(words)

@@ -1,0 +1,283 @@
+"""The bars: tabs above; below the panes the timeline, the status with the current moment, and hints or a message."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.message import Message
+from textual.widget import Widget
+
+from cc_tui.commands import Notice
+from cc_tui.commands.language import format_speed
+from cc_tui.session import Progress, SessionView
+from cc_tui.tui.panes.events import entries
+from cc_tui.tui.theme import app_of, is_dark, machine_colour
+from chaoscontrol.timetravel import format_seconds
+
+BAR_CELLS = 16
+_PRIORITY = "lbim!"
+"""Letters of events on the timeline; the later ones win a shared cell."""
+
+
+def short_count(count: float) -> str:
+    """`152 M`, `3.2 G`, `870`."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count:.0f} "
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """A tab: the pane's name as `view` takes it, its label, and the machine whose colour it has."""
+
+    name: str
+    label: str
+    machine: int | None = None
+
+
+class Bar(Widget):
+    """One row that draws itself from colours of the theme."""
+
+    ALLOW_SELECT = False
+
+    def colour(self, name: str, *, background: str | None = None, bold: bool = False) -> Style:
+        """A style from names of theme variables."""
+        colours = app_of(self).theme_variables
+        return Style(
+            color=colours[name].split()[0], bgcolor=colours[background].split()[0] if background else None, bold=bold
+        )
+
+
+class TabBar(Bar):
+    """Which panes there are, and which is in view."""
+
+    class Chosen(Message):
+        """A tab was clicked."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    def __init__(self, tabs: list[Tab]) -> None:
+        super().__init__(id="tabs")
+        self.tabs = tabs
+        self._current = ""
+        self._stopped: frozenset[int] = frozenset()
+        self._ends: list[int] = []
+        """Where each tab's label ends, in cells."""
+
+    def show(self, current: str, view: SessionView) -> None:
+        """Mark the current tab, and the machines that have stopped."""
+        if (current, view.stopped) != (self._current, self._stopped):
+            self._current, self._stopped = current, view.stopped
+            self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        at = bisect_right(self._ends, event.x)
+        if at < len(self.tabs):
+            self.post_message(self.Chosen(self.tabs[at].name))
+
+    def render(self) -> Text:
+        text = Text(no_wrap=True, end="")
+        dark = is_dark(self)
+        tight = sum(len(tab.label) + 5 for tab in self.tabs) > self.content_size.width
+        self._ends = []
+        for at, tab in enumerate(self.tabs, 1):
+            here = tab.name == self._current
+            ground = "panel" if here else None
+            label = self.colour("foreground" if here else "quiet", background=ground, bold=here)
+            text.append(" ", label)
+            if at <= 9 and not tight:
+                text.append(f"{at} ", self.colour("quiet" if here else "faint", background=ground))
+            if tab.machine is not None:
+                mark = "!" if tab.machine in self._stopped else "●" if here else "○"
+                text.append(f"{mark} ", Style(color=machine_colour(tab.machine, dark=dark), bgcolor=label.bgcolor))
+            text.append(f"{tab.label} ", label)
+            self._ends.append(len(text.plain))
+        name = "cc-tui "
+        if self.content_size.width - len(text.plain) > len(name) + 2:
+            text.append(name.rjust(self.content_size.width - len(text.plain)), self.colour("faint"))
+        return text
+
+
+class Timeline(Bar):
+    """The cursor's line of history from its beginning to its end, with what happened on it."""
+
+    def __init__(self) -> None:
+        super().__init__(id="timeline")
+        self._view: SessionView | None = None
+
+    def show(self, view: SessionView) -> None:
+        self._view = view
+        self.refresh()
+
+    def render(self) -> Text:
+        text = Text(no_wrap=True, end="")
+        view = self._view
+        if view is None:
+            return text
+        end_vns = max(view.known_end.vns, view.position.vns, 1)
+        label = f" {end_vns / 1e9:.3f} s "
+        cells = self.content_size.width - len(label) - 3
+        if cells < 10:
+            return text
+        cursor = min(view.position.vns * (cells - 1) // end_vns, cells - 1)
+        glyphs: dict[int, str] = {}
+        for entry in entries(view):
+            at = min(entry.at.vns * (cells - 1) // end_vns, cells - 1)
+            if entry.letter != "l" and _PRIORITY.index(entry.letter) >= _PRIORITY.index(glyphs.get(at, "l")):
+                glyphs[at] = entry.letter
+        text.append(" 0 ", self.colour("quiet"))
+        at = 0
+        for stop in sorted({*glyphs, cursor, cells}):
+            self._span(text, at, min(stop, cursor), cells)
+            self._span(text, max(at, cursor + 1), stop, cells, passed=False)
+            if stop == cursor:
+                text.append("◆" if view.at_end else "◇", self.colour("primary" if view.at_end else "past", bold=True))
+            elif stop < cells:
+                passed = stop <= cursor
+                name = "warning" if glyphs[stop] == "!" else "foreground" if passed else "quiet"
+                text.append(glyphs[stop], self.colour(name, bold=passed))
+            at = stop + 1
+        text.append(label, self.colour("quiet"))
+        return text
+
+    def _span(self, text: Text, start: int, stop: int, cells: int, *, passed: bool = True) -> None:
+        if start < stop <= cells:
+            text.append(("━" if passed else "─") * (stop - start), self.colour("primary" if passed else "faint"))
+
+
+class StatusBar(Bar):
+    """What the session is doing, and the current moment, always."""
+
+    def __init__(self) -> None:
+        super().__init__(id="status")
+        self._view: SessionView | None = None
+        self._progress: Progress | None = None
+        self._attached: int | None = None
+
+    def show(self, view: SessionView) -> None:
+        self._view = view
+        self.refresh()
+
+    def show_progress(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self.refresh()
+
+    def show_attached(self, machine: int | None) -> None:
+        """The machine that keys go to, if any."""
+        self._attached = machine
+        self.refresh()
+
+    def render(self) -> Text:
+        text = Text(no_wrap=True, end="")
+        view = self._view
+        if view is None:
+            return text
+        width = self.content_size.width
+        if self._progress is not None:
+            return self._render_progress(text, self._progress, width)
+        state, foreground, background = self._state(view)
+        text.append(f" {state} ", self.colour(foreground, background=background, bold=True))
+        position = view.position
+        ordinal = f"+{position.ordinal}" if position.ordinal else ""
+        text.append(f"  {view.branch.name}", self.colour("foreground", bold=True))
+        text.append(f"@{format_seconds(position.vns)}{ordinal}", self.colour("foreground"))
+        pieces = [
+            ("tick ", f"{view.tick:,}"),
+            (f"vm{view.focus} ", f"{view.instrets[view.focus]:,}"),
+            ("#", view.moment.machines[view.focus].digest if view.moment else "········"),
+        ]
+        for label, value in pieces:
+            if len(text.plain) + len(label) + len(value) + 2 <= width:
+                text.append(f"  {label}", self.colour("quiet"))
+                text.append(value, self.colour("foreground"))
+        self._right(text, view, width)
+        return text
+
+    def _state(self, view: SessionView) -> tuple[str, str, str]:
+        if self._attached is not None:
+            return f"KEYS → vm{self._attached}", "background", "accent"
+        if view.running:
+            speed = "max" if view.flat_out else format_speed(view.speed)
+            return f"RUN {speed}", "background", "primary"
+        if len(view.stopped) == len(view.instrets) and view.at_end:
+            return "STOPPED", "background", "warning"
+        return ("PAUSED", "foreground", "panel") if view.at_end else ("PAST", "background", "past")
+
+    def _right(self, text: Text, view: SessionView, width: int) -> None:
+        right = f"{short_count(view.rate)}insn/s " if view.running and view.rate else ""
+        if not right and not view.at_end:
+            right = f"{(view.known_end.vns - view.position.vns) / 1e9:.6f} s before its end "
+        room = width - len(text.plain) - len(right)
+        if right and room >= 2:
+            text.append(" " * room + right, self.colour("quiet"))
+
+    def _render_progress(self, text: Text, progress: Progress, width: int) -> Text:
+        doing = progress.text[: max(width - 52, 12)]
+        text.append(f" {doing} ", self.colour("background", background="accent", bold=True))
+        if progress.fraction is not None:
+            done = round(progress.fraction * BAR_CELLS)
+            text.append("  " + "━" * done, self.colour("accent"))
+            text.append("─" * (BAR_CELLS - done), self.colour("faint"))
+            text.append(f" {progress.fraction:4.0%}", self.colour("foreground"))
+        text.append(f"  {format_seconds(progress.vns)[:-3]} s", self.colour("foreground"))
+        if progress.rate:
+            text.append(f"  {short_count(progress.rate)}insn/s", self.colour("quiet"))
+        text.append("  esc stops it", self.colour("quiet"))
+        return text
+
+
+class HintBar(Bar):
+    """What the next keys could be, or the last message, until the next key."""
+
+    def __init__(self) -> None:
+        super().__init__(id="hints")
+        self._hints: list[tuple[str, str]] = []
+        self._pinned: list[tuple[str, str]] = []
+        self._notice: Notice | None = None
+
+    def show_hints(self, hints: list[tuple[str, str]], pinned: list[tuple[str, str]] | None = None) -> None:
+        """(keys, what they do) of the most useful keys now; those `pinned` stand at the right and always fit."""
+        if (hints, pinned or []) != (self._hints, self._pinned):
+            self._hints, self._pinned = hints, pinned or []
+            self.refresh()
+
+    def show_notice(self, notice: Notice | None) -> None:
+        if notice != self._notice:
+            self._notice = notice
+            self.refresh()
+
+    @property
+    def notice(self) -> Notice | None:
+        """The message that is shown."""
+        return self._notice
+
+    def render(self) -> Text:
+        text = Text(no_wrap=True, overflow="ellipsis", end="")
+        width = self.content_size.width
+        if self._notice is not None:
+            name, mark = {"error": ("error", "✗ "), "warning": ("warning", "! ")}.get(
+                self._notice.severity, ("foreground", "· ")
+            )
+            text.append(f" {mark}", self.colour(name, bold=True))
+            line = " ".join(self._notice.text.split())
+            room = max(width - 4, 1)
+            text.append(line if len(line) <= room else line[: room - 1] + "…", self.colour(name))
+            return text
+        pinned = Text.assemble(*(piece for hint in self._pinned for piece in self._hint(*hint)))
+        for keys, meaning in self._hints:
+            hint = Text.assemble(*self._hint(keys, meaning))
+            if len(text.plain) + len(hint.plain) + len(pinned.plain) > width:
+                break
+            text.append_text(hint)
+        if pinned.plain:
+            text.append(" " * max(width - len(text.plain) - len(pinned.plain), 0))
+            text.append_text(pinned)
+        return text
+
+    def _hint(self, keys: str, meaning: str) -> tuple[tuple[str, Style], tuple[str, Style]]:
+        return (f" {keys}", self.colour("primary", bold=True)), (f" {meaning} ", self.colour("quiet"))

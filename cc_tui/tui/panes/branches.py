@@ -1,0 +1,86 @@
+"""The branch pane: the tree of histories. Choosing one goes to its end."""
+
+from rich.text import Text
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from cc_tui.commands.language import bytes_to_text, quote
+from cc_tui.session import SessionView
+from cc_tui.tui.keymap import LIST_KEYS, pane_bindings
+from cc_tui.tui.theme import app_of
+from chaoscontrol.timetravel import Branch, GivenInput, typed_lines
+
+TYPED_CELLS = 24
+
+
+def typed_text(inputs: tuple[GivenInput, ...]) -> str:
+    """What was typed first on a branch, for recognising it."""
+    if not inputs:
+        return ""
+    first = typed_lines(inputs)[0]
+    text = quote(bytes_to_text(b"".join(given.input.data for given in first)))
+    return f"vm{first[0].input.machine} {text[: TYPED_CELLS - 1] + '…' if len(text) > TYPED_CELLS else text}"
+
+
+def tree(branches: tuple[Branch, ...]) -> list[tuple[str, Branch]]:
+    """Branches in the order of a tree, each with the lines drawn before its name."""
+    children: dict[str | None, list[Branch]] = {}
+    for branch in branches:
+        children.setdefault(branch.parent.branch if branch.parent else None, []).append(branch)
+    out: list[tuple[str, Branch]] = []
+
+    def add(branch: Branch, prefix: str, connector: str) -> None:
+        out.append((prefix + connector, branch))
+        below = sorted(children.get(branch.name, []), key=lambda child: child.start)
+        inner = prefix + {"": "", "├─ ": "│  ", "└─ ": "   "}[connector]
+        for at, child in enumerate(below):
+            add(child, inner, "└─ " if at == len(below) - 1 else "├─ ")
+
+    for root in children.get(None, []):
+        add(root, "", "")
+    return out
+
+
+def seconds(vns: int) -> str:
+    """A time for a narrow column: microseconds are enough to tell moments apart."""
+    return f"{vns // 1_000_000_000}.{vns % 1_000_000_000 // 1000:06}"
+
+
+class BranchPane(OptionList):
+    """A list drawn as a tree."""
+
+    BINDINGS = pane_bindings(LIST_KEYS)
+
+    def __init__(self) -> None:
+        super().__init__(id="branches", compact=True)
+        self._shown: object = None
+
+    def show(self, view: SessionView) -> None:
+        """Show the tree as it is in this picture."""
+        # Ends move all the time while running; that alone is not worth a new list more often than it can be read.
+        ends = tuple(branch.end.vns // 1_000_000 for branch in view.branches)
+        state = (view.branch.name, ends, tuple(len(branch.inputs) for branch in view.branches))
+        if state == self._shown:
+            return
+        self._shown = state
+        highlighted = self.highlighted
+        self.set_options(
+            Option(self._prompt(prefix, branch, view), id=branch.name) for prefix, branch in tree(view.branches)
+        )
+        if highlighted is not None and highlighted < self.option_count:
+            self.highlighted = highlighted
+
+    def _prompt(self, prefix: str, branch: Branch, view: SessionView) -> Text:
+        colours = app_of(self).theme_variables
+        here = branch.name == view.branch.name
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append(prefix, colours["faint"])
+        text.append("● " if here else "○ ", colours["primary"] if here else colours["quiet"])
+        text.append(branch.name, f"bold {colours['primary']}" if here else "")
+        text.append(f"  {seconds(branch.start.vns)} → {seconds(branch.end.vns)}", colours["quiet"])
+        typed = typed_text(branch.inputs)
+        if typed:
+            text.append(f"  {typed}", colours["foreground"])
+        for ending in branch.endings:
+            text.append(f"  ! vm{ending.machine} {ending.kind}", colours["warning"])
+        return text

@@ -1,0 +1,123 @@
+"""The command line: one row that takes the hints' place while something is written into it."""
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.suggester import Suggester
+from textual.widgets import Input, Static
+
+from cc_tui.commands import BY_NAME, completions
+
+HISTORY_MAX = 200
+
+
+class _Completion(Suggester):
+    """Suggests the rest of a command's name, or of a place."""
+
+    def __init__(self, prompt: "Prompt") -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._prompt = prompt
+
+    async def get_suggestion(self, value: str) -> str | None:
+        if not value or self._prompt.prefix:
+            line = f"{self._prompt.prefix}{value}" if self._prompt.prefix == "goto " and value else ""
+        else:
+            line = value
+        found = [line_ for line_ in completions(line, self._prompt.places) if line_ != line] if line else []
+        return found[0][len(self._prompt.prefix) :] if found else None
+
+
+class Prompt(Horizontal):
+    """`:` for a command, `goto`, `/` for a search."""
+
+    class Entered(Message):
+        """A command line was written."""
+
+        def __init__(self, line: str) -> None:
+            super().__init__()
+            self.line = line
+
+    class Closed(Message):
+        """The prompt was left; keys go to the panes again."""
+
+    def __init__(self) -> None:
+        super().__init__(id="prompt")
+        self.prefix = ""
+        """What is written before the text to make a command of it."""
+        self.places: list[str] = []
+        """Names of marks and branches, for completion."""
+        self._history: list[str] = []
+        self._back = 0
+
+    def compose(self) -> ComposeResult:
+        yield Static(":", id="prompt-label")
+        yield Input(id="prompt-input", compact=True, suggester=_Completion(self), select_on_focus=False)
+        yield Static("", id="prompt-usage")
+
+    @property
+    def _input(self) -> Input:
+        return self.query_one("#prompt-input", Input)
+
+    def open(self, kind: str) -> None:
+        """Show it: kind is empty for a command line, or the command that the text belongs to."""
+        self.prefix = f"{kind} " if kind else ""
+        self.query_one("#prompt-label", Static).update({"": " :", "find": " /"}.get(kind, f" {kind}:"))
+        self._back = 0
+        self._input.value = ""
+        self.query_one("#prompt-usage", Static).update(self._usage(""))
+        self.display = True
+        self._input.focus()
+
+    def close(self) -> None:
+        self.display = False
+        self.post_message(self.Closed())
+
+    def _usage(self, value: str) -> str:
+        """How the command that is being written goes on."""
+        name = (self.prefix or value).split(" ")[0]
+        spec = BY_NAME.get(name)
+        if spec is None:
+            return ""
+        return f"{spec.usage}  {spec.summary} "
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self.query_one("#prompt-usage", Static).update(self._usage(event.value))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        value = event.value.strip()
+        prefix = self.prefix
+        self.close()
+        if prefix == "find ":
+            self.post_message(self.Entered(f"find {_word(value)}" if value else "find"))
+        elif value:
+            line = f"{prefix}{value}"
+            self._history = [*(old for old in self._history if old != line), line][-HISTORY_MAX:]
+            self.post_message(self.Entered(line))
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key == "escape" or (event.key == "backspace" and not self._input.value):
+            event.stop()
+            event.prevent_default()
+            self.close()
+        elif event.key in ("up", "down") and not self.prefix:
+            event.stop()
+            event.prevent_default()
+            self._recall(1 if event.key == "up" else -1)
+        elif event.key == "tab":
+            event.stop()
+            event.prevent_default()
+            self._input.action_cursor_right()
+
+    def _recall(self, by: int) -> None:
+        self._back = min(max(self._back + by, 0), len(self._history))
+        self._input.value = self._history[-self._back] if self._back else ""
+        self._input.cursor_position = len(self._input.value)
+
+
+def _word(value: str) -> str:
+    """The whole text as one quoted word."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,582 @@
+"""The main screen: where the panes are, what keys and commands do to them, and how they follow the session.
+
+Panes never talk to the engine: they post messages, and this screen turns them into commands for the session.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+
+from textual import events, on
+from textual.app import ComposeResult, SystemCommand
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import OptionList
+
+from cc_tui.commands import SPECS, CommandError, EngineCommand, FrontendCommand, Notice, parse
+from cc_tui.commands.engine import Focus, Goto, Insn, Pause, Run, Source, Speed, StepSize, Type, reason
+from cc_tui.commands.language import quote
+from cc_tui.commands.place import Place
+from cc_tui.places import state_dir
+from cc_tui.session import Event, Finished, Progress, Session, SessionView
+from cc_tui.settings import Settings
+from cc_tui.tui.dialogs import HelpScreen, LeaveScreen
+from cc_tui.tui.keymap import BY_ID, KEYS, Key, main_bindings, show_keys
+from cc_tui.tui.lines import LineView
+from cc_tui.tui.panes.bars import HintBar, StatusBar, Tab, TabBar, Timeline
+from cc_tui.tui.panes.branches import BranchPane
+from cc_tui.tui.panes.console import MergedConsole, SerialConsole
+from cc_tui.tui.panes.events import EventPane
+from cc_tui.tui.panes.machine import MachinePane
+from cc_tui.tui.prompt import Prompt
+from cc_tui.tui.theme import app_of, is_dark, machine_colour
+from chaoscontrol.errors import ChaosControlError
+
+WIDE_COLUMNS = 120
+GRID_ROWS_MIN = 10
+"""A console in the grid has at least this many rows."""
+GRID_MACHINES_MAX = 4
+SPEEDS: tuple[float | None, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, None)
+SIDE = ("machine", "branches", "events")
+
+
+class MainScreen(Screen[None], inherit_bindings=False):
+    """Consoles, machine, branches and events of one session."""
+
+    BINDINGS = main_bindings()
+    AUTO_FOCUS = ""
+
+    class FromSession(Message):
+        """Something that the session published, on its way from the engine's thread."""
+
+        def __init__(self, event: Event) -> None:
+            super().__init__()
+            self.event = event
+
+    def __init__(self, session: Session, settings: Settings, *, run: bool) -> None:
+        super().__init__()
+        self.session = session
+        self._settings = settings
+        self._run_at_start = run
+        count = len(session.view.instrets)
+        self._machines = count
+        tabs = [Tab(str(machine), f"vm{machine}", machine) for machine in range(count)]
+        tabs += [Tab("all", "all")] if count > 1 else []
+        tabs += [Tab(name, name) for name in SIDE]
+        self._tabs = tabs
+        self._current = "0"
+        """The pane in view, as `view` names it."""
+        self._console_view = "0"
+        """The console that is or was last in view: a machine's number, `all` or `grid`."""
+        self._maximised = False
+        self._found = ""
+        """The last text searched for."""
+        self._ran_for_typing = False
+        """Was the run under way started by typing? Then it ends with it."""
+
+    # ---- building ---------------------------------------------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        yield TabBar(self._tabs)
+        with Horizontal(id="body"):
+            with Vertical(id="consoles"):
+                for machine in range(self._machines):
+                    yield SerialConsole(machine)
+                if self._machines > 1:
+                    yield MergedConsole()
+            with Vertical(id="side"):
+                yield MachinePane()
+                yield BranchPane()
+                yield EventPane()
+        yield Timeline()
+        yield StatusBar()
+        yield HintBar()
+        yield Prompt()
+
+    def on_mount(self) -> None:
+        self.query_one(Prompt).display = False
+        for machine in range(self._machines):
+            self._pane(str(machine)).border_title = f"vm{machine}"
+        self._colour_titles()
+        for name in ("all", *SIDE) if self._machines > 1 else SIDE:
+            self._pane(name).border_title = name
+        if self._machines > 1:
+            self._current = self._console_view = "grid" if self._grid_fits() else "all"
+        self.view_pane(self._current)
+        self.session.subscribe(self._published)
+        self.session.start()
+        self._submit(Speed(self._settings.speed))
+        if self._settings.step_ns != self.session.view.step_ns:
+            self._submit(StepSize(self._settings.step_ns))
+        if self._run_at_start:
+            self._submit(Run())
+
+    def _colour_titles(self) -> None:
+        dark = is_dark(self)
+        for machine in range(self._machines):
+            self._pane(str(machine)).styles.border_title_color = machine_colour(machine, dark=dark)
+
+    def name_addresses(self, symbolise: Callable[[int], str]) -> None:
+        """Use `symbolise` for the names of addresses."""
+        machine = self.query_one(MachinePane)
+        machine.symbolise = symbolise
+        machine.refresh()
+
+    # ---- arranging --------------------------------------------------------------------------------------------------
+
+    @property
+    def wide(self) -> bool:
+        return app_of(self).size.width >= WIDE_COLUMNS
+
+    def _grid_fits(self) -> bool:
+        rows = app_of(self).size.height - 4
+        return self.wide and 2 <= self._machines <= GRID_MACHINES_MAX and rows // self._machines >= GRID_ROWS_MIN
+
+    def _pane(self, name: str) -> Widget:
+        if name == "grid":
+            name = str(self.session.view.focus)
+        return self.query_one(f"#console-{name}" if name.isdecimal() or name == "all" else f"#{name}", Widget)
+
+    def _consoles_in_view(self) -> list[str]:
+        if self._console_view == "grid":
+            return [str(machine) for machine in range(self._machines)]
+        return [self._console_view]
+
+    def _arrange(self) -> None:
+        """Show the panes that belong in view, and only those."""
+        if self._console_view == "grid" and not self._grid_fits():
+            self._console_view = "all"
+            self._current = "all" if self._current == "grid" else self._current
+        alone = self._maximised or not self.wide
+        consoles = self._consoles_in_view()
+        if self._maximised and self._current == "grid":
+            consoles = [str(self.session.view.focus)]
+        side = self._current in SIDE
+        self.query_one("#consoles").display = not (alone and side)
+        self.query_one("#side").display = side or not alone
+        for name in [str(machine) for machine in range(self._machines)] + (["all"] if self._machines > 1 else []):
+            self._pane(name).display = name in consoles
+        for name in SIDE:
+            self._pane(name).display = name == self._current or not alone
+        self.set_class(alone, "-alone")
+        self._refresh_panes(self.session.view)
+
+    def view_pane(self, name: str) -> None:
+        """Bring a pane into view and focus it."""
+        if name not in SIDE:
+            self._console_view = name
+        self._current = name
+        self._arrange()
+        pane = self._pane(name)
+        if self.focused is not pane:
+            pane.focus()
+        self._hints()
+
+    def on_resize(self) -> None:
+        if self.is_mounted:
+            self._arrange()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        name = self._name_of(event.widget)
+        if name is None:
+            return
+        if not (self._console_view == "grid" and name.isdecimal()):
+            self._current = name
+        else:
+            self._current = "grid"
+        if name.isdecimal():
+            self._focus_machine(int(name))
+        self.query_one(TabBar).show(self._current if self._current != "grid" else name, self.session.view)
+        self._hints()
+
+    def _name_of(self, widget: Widget) -> str | None:
+        if isinstance(widget, SerialConsole):
+            return str(widget.machine)
+        if isinstance(widget, MergedConsole):
+            return "all"
+        return widget.id if widget.id in SIDE else None
+
+    def _focus_machine(self, machine: int) -> None:
+        if self.session.view.focus != machine:
+            self._submit(Focus(machine))
+
+    # ---- following the session --------------------------------------------------------------------------------------
+
+    def _published(self, event: Event) -> None:
+        """On the engine's thread."""
+        self.post_message(self.FromSession(event))
+
+    @on(FromSession)
+    def _from_session(self, message: FromSession) -> None:
+        event = message.event
+        if isinstance(event, SessionView):
+            # Only the latest picture counts; if there is a later one, its message is on the way.
+            if event is self.session.view:
+                self._refresh_panes(event)
+        elif isinstance(event, Notice):
+            self.query_one(HintBar).show_notice(event)
+        elif isinstance(event, Progress):
+            self.query_one(StatusBar).show_progress(event)
+        elif isinstance(event, Finished):
+            self.query_one(StatusBar).show_progress(None)
+        else:
+            self._leave(event.error)
+
+    def _refresh_panes(self, view: SessionView) -> None:
+        shown = self._current if self._current != "grid" else str(view.focus)
+        self.query_one(TabBar).show(shown, view)
+        self.query_one(Timeline).show(view)
+        self.query_one(StatusBar).show(view)
+        for console in self.query(SerialConsole):
+            if console.display:
+                console.show(view)
+        for merged in self.query(MergedConsole):
+            if merged.display:
+                merged.show(view)
+        side = self.query_one("#side").display
+        for pane in (self.query_one(MachinePane), self.query_one(BranchPane), self.query_one(EventPane)):
+            if side and pane.display:
+                pane.show(view)
+        self.set_class(not view.at_end, "-past")
+        prompt = self.query_one(Prompt)
+        prompt.places = [*view.marks, *(branch.name for branch in view.branches)]
+        self._hints()
+
+    def _hints(self) -> None:
+        """What the next keys could be."""
+        attached = self._attached()
+        self.query_one(StatusBar).show_attached(None if attached is None else attached.machine)
+        bar, view = self.query_one(HintBar), self.session.view
+        if attached is not None:
+            how = "typing makes a branch here" if not view.at_end else "keys go to the guest"
+            bar.show_hints([("ctrl+] or esc", "give the keys back"), ("", how)])
+            return
+        focused = self.focused
+        if isinstance(focused, LineView) and focused.selected is not None:
+            vns = focused.line_vns(focused.selected)
+            when = "" if vns is None else f", begun at {vns / 1e9:.6f} s"
+            place = f"line {focused.selected + 1} of {focused.line_count()}{when}"
+            bar.show_hints([("enter", "go there"), ("end", "follow"), ("/", "search"), ("", place)])
+            return
+        hints = [("space", "pause" if view.running else "run")]
+        if isinstance(focused, SerialConsole):
+            hints.append(("enter", "type"))
+        elif isinstance(focused, OptionList):
+            hints.append(("enter", "go there"))
+        elif isinstance(focused, MachinePane) and self._machines > 1:
+            hints.append(("← →", "machine"))
+        pinned: list[tuple[str, str]] = []
+        for key in KEYS:
+            if key.hint and key.id != "run.toggle":
+                back = BY_ID.get(f"{key.id}-back")
+                keys = self._shown_keys(key).split()[0]
+                if isinstance(back, Key):
+                    keys += f" {self._shown_keys(back).split()[0]}"
+                (pinned if key.group == "Program" else hints).append((keys, key.hint))
+        bar.show_hints(hints, pinned)
+
+    @property
+    def _remapped(self) -> dict[str, str]:
+        return getattr(app_of(self), "remapped", {})
+
+    def _shown_keys(self, key: Key) -> str:
+        return show_keys(self._remapped.get(key.id, key.keys))
+
+    def _attached(self) -> SerialConsole | None:
+        return next((console for console in self.query(SerialConsole) if console.attached), None)
+
+    # ---- commands ---------------------------------------------------------------------------------------------------
+
+    def _say(self, text: str, severity: str = "information") -> None:
+        self.query_one(HintBar).show_notice(Notice(text, severity))
+
+    def _submit(self, command: EngineCommand) -> None:
+        self.session.submit(command).add_done_callback(self._done)
+
+    def _done(self, future: "Future[None]") -> None:
+        """On the engine's thread, or on this one for commands that were dropped."""
+        error = future.exception()
+        if isinstance(error, ChaosControlError):
+            severity = "information" if type(error).__name__ == "CancelledError" else "error"
+            self.post_message(self.FromSession(Notice(str(error), severity)))
+
+    def run_line(self, line: str) -> None:
+        """Carry out a line of the command language."""
+        try:
+            command = parse(line, quantum_ns=self.session.quantum_ns)
+        except CommandError as error:
+            self._say(str(error), "error")
+            return
+        if isinstance(command, Source):
+            self._source(command)
+        elif isinstance(command, FrontendCommand):
+            self._frontend(command)
+        elif command is not None:
+            if isinstance(command, Insn) and self._console_view.isdecimal():
+                self._focus_machine(int(self._console_view))
+            self._submit(command)
+
+    def _source(self, command: Source) -> None:
+        try:
+            text = command.read()
+        except CommandError as error:
+            self._say(str(error), "error")
+            return
+        self.run_worker(partial(self._run_script, text, command.path), thread=True, name="script", exclusive=True)
+
+    def _run_script(self, text: str, name: str) -> None:
+        """On a thread of its own."""
+        try:
+            self.session.run_script(text, name=name)
+        except ChaosControlError as error:
+            self._published(Notice(str(error), "error"))
+        else:
+            self._published(Notice(f"{name} carried out"))
+
+    def _frontend(self, command: FrontendCommand) -> None:
+        name, argument = command.name, command.argument
+        if name == "view":
+            self._view(argument)
+        elif name == "attach":
+            self._take_keys()
+        elif name == "detach":
+            self._give_keys_back()
+        elif name == "find":
+            self._find(argument)
+        elif name == "maximise":
+            self._maximised = not self._maximised
+            self._arrange()
+        elif name == "copy":
+            self._copy(argument)
+        elif name == "theme":
+            self._theme(argument)
+        elif name == "help":
+            app_of(self).push_screen(HelpScreen(self._current, argument, self._remapped))
+        elif name == "quit":
+            self._quit()
+
+    def _view(self, name: str) -> None:
+        name = name.removeprefix("vm") if name.removeprefix("vm").isdecimal() else name
+        known = [tab.name for tab in self._tabs] + (["grid"] if self._grid_fits() else [])
+        if name not in known:
+            self._say(f"no pane {name!r}; there are {', '.join(known)}", "error")
+            return
+        self.view_pane(name)
+
+    def _line_view(self) -> LineView:
+        focused = self.focused
+        pane = focused if isinstance(focused, LineView) else self._pane(self._console_view)
+        assert isinstance(pane, LineView), "consoles are line views"
+        return pane
+
+    def _take_keys(self) -> None:
+        console = self._line_view()
+        if not isinstance(console, SerialConsole):
+            console = self._pane(str(self.session.view.focus))
+            assert isinstance(console, SerialConsole), "machines have consoles"
+            self.view_pane(str(console.machine))
+        console.focus()
+        console.action_attach()
+
+    def _give_keys_back(self) -> None:
+        attached = self._attached()
+        if attached is not None:
+            attached.detach()
+
+    def _find(self, text: str) -> None:
+        self._found = text or self._found
+        if not self._found:
+            self._say("nothing to search for; write it after /", "error")
+            return
+        console = self._line_view()
+        if console.find(self._found):
+            self.query_one(HintBar).show_notice(None)
+        else:
+            above = " above" if console.selected is not None else ""
+            self._say(f"no {self._found!r}{above}", "warning")
+
+    def _copy(self, path: str) -> None:
+        moment = self.session.view.moment
+        if moment is None:
+            self._say("pause first: a moment has a digest only at rest", "error")
+            return
+        if not path:
+            app_of(self).copy_to_clipboard(str(moment))
+            self._say(f"{moment}  sent to the terminal's clipboard (OSC 52); if it ignores that: copy FILE")
+            return
+        try:
+            Path(path).expanduser().write_text(f"{moment}\n", encoding="utf-8")
+        except (OSError, ValueError) as error:
+            self._say(f"{quote(path)}: {reason(error)}", "error")
+            return
+        self._say(f"{moment.brief} written to {path}")
+
+    def _theme(self, name: str) -> None:
+        if not name:
+            name = "light" if app_of(self).theme == "dark" else "dark"
+        if name not in ("dark", "light"):
+            self._say(f"no theme {name!r}; there are dark and light", "error")
+            return
+        app_of(self).theme = name
+        self._colour_titles()
+        for console in self.query(LineView):
+            console.changed(forget=True)
+        self._refresh_panes(self.session.view)
+
+    def _quit(self) -> None:
+        unsaved = self.session.view.unsaved_inputs
+        if unsaved:
+            app_of(self).push_screen(LeaveScreen(unsaved), self._answered)
+        else:
+            self._leave(None)
+
+    def _answered(self, answer: str | None) -> None:
+        if answer == "leave":
+            self._leave(None)
+        elif answer == "save":
+            prompt = self.query_one(Prompt)
+            prompt.open("save")
+            self._say(f"for example {Path(state_dir()) / 'session.cc'}")
+
+    def _leave(self, crash: BaseException | None) -> None:
+        leave = getattr(app_of(self), "leave", None)
+        assert leave is not None, "the screen belongs to CcApp"
+        leave(crash)
+
+    def palette(self) -> Iterator[SystemCommand]:
+        """Entries of the command palette."""
+        for tab in self._tabs:
+            yield SystemCommand(f"view {tab.name}", f"show {tab.label}", partial(self.run_line, f"view {tab.name}"))
+        for spec in SPECS:
+            keys = next((self._shown_keys(key) for key in KEYS if key.command == spec.name), "")
+            about = f"{spec.summary}   [{keys}]" if keys else spec.summary
+            if spec.arguments and not spec.arguments.startswith("["):
+                yield SystemCommand(spec.usage, about, partial(self._prompt_for, spec.name))
+            else:
+                yield SystemCommand(spec.name, about, partial(self.run_line, spec.name))
+
+    def _prompt_for(self, name: str) -> None:
+        self.query_one(Prompt).open(name)
+
+    # ---- keys -------------------------------------------------------------------------------------------------------
+
+    def on_key(self) -> None:
+        self.query_one(HintBar).show_notice(None)
+
+    def action_key(self, key_id: str) -> None:
+        self.query_one(HintBar).show_notice(None)
+        key = BY_ID[key_id]
+        assert isinstance(key, Key), "the main screen binds its own keys"
+        if not key.command.startswith("!"):
+            self.run_line(key.command)
+            return
+        name, _, argument = key.command[1:].partition(" ")
+        getattr(self, f"_do_{name}")(argument)
+
+    def action_line(self, line: str) -> None:
+        self.run_line(line)
+
+    def _do_tab(self, number: str) -> None:
+        if int(number) <= len(self._tabs):
+            self.view_pane(self._tabs[int(number) - 1].name)
+
+    def _do_prompt(self, kind: str) -> None:
+        self.query_one(Prompt).open(kind)
+
+    def _do_toggle(self, _: str) -> None:
+        self._ran_for_typing = False
+        self._submit(Pause() if self.session.view.running or self.session.busy else Run())
+
+    def _do_faster(self, _: str) -> None:
+        self._change_speed(1)
+
+    def _do_slower(self, _: str) -> None:
+        self._change_speed(-1)
+
+    def _change_speed(self, by: int) -> None:
+        speed = self.session.view.speed
+        places = [float("inf") if known is None else known for known in SPEEDS]
+        at = min(range(len(places)), key=lambda at: abs(places[at] - (speed or places[at])) if speed else -at)
+        command = Speed(SPEEDS[min(max(at + by, 0), len(SPEEDS) - 1)])
+        self._submit(command)
+        self._say(command.text)
+
+    def _do_cancel(self, _: str) -> None:
+        focused = self.focused
+        if self.session.busy:
+            self.session.cancel()
+        elif isinstance(focused, LineView) and not focused.following:
+            focused.follow()
+        elif self.session.view.running:
+            self._submit(Pause())
+
+    def _do_pane(self, by: str) -> None:
+        alone = self._maximised or not self.wide
+        if alone:
+            names = [tab.name for tab in self._tabs]
+            here = self._current if self._current in names else str(self.session.view.focus)
+        else:
+            names = [*self._consoles_in_view(), *SIDE]
+            here = (self._name_of(self.focused) if self.focused is not None else None) or names[0]
+        at = names.index(here) if here in names else 0
+        name = names[(at + int(by)) % len(names)]
+        if alone or name not in self._consoles_in_view() or self._console_view != "grid":
+            self.view_pane(name)
+        else:
+            self._pane(name).focus()
+
+    def _do_palette(self, _: str) -> None:
+        app_of(self).action_command_palette()
+
+    # ---- from the panes ---------------------------------------------------------------------------------------------
+
+    @on(TabBar.Chosen)
+    def _tab_chosen(self, message: TabBar.Chosen) -> None:
+        self.view_pane(message.name)
+
+    @on(Prompt.Entered)
+    def _entered(self, message: Prompt.Entered) -> None:
+        self.run_line(message.line)
+
+    @on(Prompt.Closed)
+    def _prompt_closed(self) -> None:
+        self._pane(self._current).focus()
+
+    @on(SerialConsole.Typed)
+    def _typed(self, message: SerialConsole.Typed) -> None:
+        self._submit(Type(message.machine, message.data))
+        view = self.session.view
+        if not view.running:
+            # Nobody types to see nothing happen.
+            self._ran_for_typing = True
+            self._submit(Run())
+
+    @on(SerialConsole.Attached)
+    def _attachment_changed(self, message: SerialConsole.Attached) -> None:
+        if not message.console.attached and self._ran_for_typing:
+            self._ran_for_typing = False
+            self._submit(Pause())
+        self._hints()
+
+    @on(SerialConsole.Visit)
+    def _visit(self, message: SerialConsole.Visit) -> None:
+        self._submit(Goto(Place(f"vm{message.machine}#{message.line + 1}")))
+        self._line_view().follow()
+
+    @on(LineView.Browsed)
+    def _browsed(self) -> None:
+        self._hints()
+
+    @on(OptionList.OptionSelected, "#branches")
+    def _branch_chosen(self, message: OptionList.OptionSelected) -> None:
+        self.run_line(f"goto {message.option_id}")
+
+    @on(OptionList.OptionSelected, "#events")
+    def _event_chosen(self, message: OptionList.OptionSelected) -> None:
+        self.run_line(f"goto {quote(self.query_one(EventPane).place(message.option_index))}")
+
+
+__all__ = ["MainScreen"]

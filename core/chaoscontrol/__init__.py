@@ -1,0 +1,85 @@
+"""chaoscontrol: a deterministic cluster of Linux machines as a Python library.
+
+    from chaoscontrol import DeterministicVm, image_path
+
+    with DeterministicVm() as vm:
+        vm.load_kernel(image_path("vmlinux"), image_path("hello"))
+        print(vm.run_until("hello from cc-tui guest"))
+
+The names below are the public API. Modules are imported when a name of theirs is first used: a program that boots one
+machine does not pay for clusters and time travel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .cluster import ClusterSnapshot, SimulationConfig, SimulationController
+    from .config import DEFAULT_CMDLINE, CpuConfig, VmConfig
+    from .errors import AddressError, BudgetError, ChaosControlError, EngineError, GuestError, UsageError
+    from .images import image_names, image_path
+    from .loader import Symbol, symbols
+    from .machine import DeterministicVm
+    from .pagestore import PageStore, Snapshot
+    from .registers import Registers, Segment
+    from .values import ConsoleMark, Digest, Stats, Stop, StopKind
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "cluster": ("ClusterSnapshot", "SimulationConfig", "SimulationController"),
+    "config": ("DEFAULT_CMDLINE", "CpuConfig", "VmConfig"),
+    "errors": ("AddressError", "BudgetError", "ChaosControlError", "EngineError", "GuestError", "UsageError"),
+    "images": ("image_names", "image_path"),
+    "loader": ("Symbol", "symbols"),
+    "machine": ("DeterministicVm",),
+    "pagestore": ("PageStore", "Snapshot"),
+    "registers": ("Registers", "Segment"),
+    "values": ("ConsoleMark", "Digest", "Stats", "Stop", "StopKind"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "DEFAULT_CMDLINE",
+    "AddressError",
+    "BudgetError",
+    "ChaosControlError",
+    "ClusterSnapshot",
+    "ConsoleMark",
+    "CpuConfig",
+    "DeterministicVm",
+    "Digest",
+    "EngineError",
+    "GuestError",
+    "PageStore",
+    "Registers",
+    "Segment",
+    "SimulationConfig",
+    "SimulationController",
+    "Snapshot",
+    "Stats",
+    "Stop",
+    "StopKind",
+    "Symbol",
+    "UsageError",
+    "VmConfig",
+    "image_names",
+    "image_path",
+    "symbols",
+]
+
+
+def __getattr__(name: str) -> object:
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,91 @@
+"""VmConfig and CpuConfig: everything that a machine is built from, as values.
+
+A run is a pure function of (images, configuration, seed, inputs): what is here is the configuration. Ranges are the
+native library's (native/machine.c checks them); the ones checked here as well give a better message to a person.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .errors import UsageError
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+MEMORY_BYTES_MIN = MIB
+MEMORY_BYTES_MAX = 3 * GIB
+"""The virtio-mmio windows start at 0xD000_0000."""
+
+DEFAULT_CMDLINE = (
+    # one time source, calibrated in advance; one CPU; nothing randomised
+    "clocksource=tsc tsc=reliable lpj=6000000 nokaslr noapic nosmp randomize_kstack_offset=off norandmaps "
+    "kfence.sample_interval=0 no_hash_pointers "
+    # hardware that is not there, and defences that cost instructions
+    "mitigations=off nopti 8250.nr_uarts=1 i8042.noprobe pci=off "
+    # a panic ends the run (a reset) instead of hanging it
+    "panic=-1 console=ttyS0"
+)
+"""The kernel command line of a machine, unless its configuration says otherwise."""
+
+VCPU_KINDS = ("soft", "kvm")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CpuConfig:
+    """What the guest sees of its processor and its speed."""
+
+    tsc_khz: int = 3_000_000
+    """TSC ticks per virtual millisecond."""
+    ns_per_insn: int = 1
+    """Virtual nanoseconds that one retired instruction takes."""
+    profile: int = 1
+    """Version of the CPUID profile."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VmConfig:
+    """One machine. Raises UsageError for values that no machine can have."""
+
+    memory_bytes: int = 256 * MIB
+    """A multiple of 4 KiB, from 1 MiB to 3 GiB."""
+    seed: int = 0
+    """64-bit seed of the machine's random streams."""
+    cmdline: str = DEFAULT_CMDLINE
+    """Kernel command line of load_kernel(), at most 2047 printable ASCII characters."""
+    cpu: CpuConfig = dataclasses.field(default_factory=CpuConfig)
+    rtc_epoch_s: int = 1_735_689_600
+    """What the clock chip shows at virtual time 0: Unix seconds, UTC. The default is 2025-01-01 00:00:00."""
+    vcpu: str = "soft"
+    """The vCPU kind, "soft" or "kvm". A recording of one kind is never replayed on the other."""
+    machine_id: int = 0
+    """Index in its cluster."""
+    tlb_bits: int | None = None
+    """log2 of the software TLB's entries per mode; host-side only. None: the library's choice."""
+    code_cache_kib: int | None = None
+    """Decoded-code cache, KiB; host-side only. None: the library's choice."""
+
+    def __post_init__(self) -> None:
+        memory = self.memory_bytes
+        if not MEMORY_BYTES_MIN <= memory <= MEMORY_BYTES_MAX or memory % (4 * KIB):
+            raise UsageError(
+                f"a machine cannot have {format_bytes(memory)} of memory",
+                hint="give a multiple of 4 KiB from 1 MiB to 3 GiB",
+            )
+        if not 0 <= self.seed < 1 << 64:
+            raise UsageError(f"the seed {self.seed} is not a 64-bit number", hint="give one from 0 to 2^64 - 1")
+        if self.vcpu not in VCPU_KINDS:
+            raise UsageError(f"there is no vCPU kind {self.vcpu!r}", hint="use soft or kvm")
+
+    def replace(self, **changes: object) -> VmConfig:
+        """A copy with the named fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def format_bytes(size: int) -> str:
+    """A size for people: "256 MiB", "13.4 MiB", "17 bytes"."""
+    for unit, name in ((1 << 40, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if abs(size) >= unit:
+            return f"{size / unit:.1f}".removesuffix(".0") + f" {name}"
+    return f"{size} bytes"

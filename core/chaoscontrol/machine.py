@@ -1,0 +1,491 @@
+"""DeterministicVm: one machine over the native library.
+
+Owns the lifetime of native objects and the translation of codes into values and exceptions. Promises that a run is a
+pure function of its inputs: nothing here reads a clock, a random source or a thread's timing. It knows nothing of
+kernels beyond handing them to loader.py, and nothing of clusters.
+
+Times are virtual nanoseconds (vns) or retired instructions (instret); limits are absolute.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from typing import TYPE_CHECKING
+
+from ._binding import ffi, lib, raise_native
+from .config import VmConfig
+from .errors import AddressError, EngineError, GuestError, UsageError
+from .pagestore import PageStore, Snapshot
+from .values import ConsoleMark, Digest, Stats, Stop, StopKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from ._native import CData
+    from .loader import BootFiles
+    from .registers import Registers
+
+NO_LIMIT = (1 << 64) - 1
+
+SLICE_INSNS = 1 << 24
+"""How often run() comes back to Python, for ctrl+c and on_slice: ten or so times a second. Where the slices end is
+invisible to the guest, since a run stops at exactly the asked instruction."""
+
+PATTERN_BYTES_MAX = 255
+CONSOLE_CHUNK_BYTES = 1 << 16
+
+
+class DeterministicVm:
+    """One machine: RAM, a vCPU, devices and a console.
+
+    A machine may be used by one thread at a time; calling it while another thread runs it raises EngineError, cancel()
+    excepted. Different machines are independent, also when they share a page store.
+    """
+
+    def __init__(self, config: VmConfig | None = None, *, store: PageStore | None = None) -> None:
+        self.config = config or VmConfig()
+        self.store = store or PageStore()
+        self._native: CData = None
+        self._running = False
+        self._loaded = False
+        self._until = ffi.new("cc_until *")
+        self._stop = ffi.new("cc_stop *")
+        self._digest = ffi.new("cc_digest *")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        out = ffi.new("cc_machine **")
+        error = ffi.new("char[512]")
+        code = lib.cc_machine_new(_native_config(self.config), self.store.retain_native(), out, error, 512)
+        if code != lib.CC_OK:
+            self.store.release_native()
+            raise_native(code, ffi.string(error).decode())
+        self._native = out[0]
+
+    # ---- life ----
+
+    def close(self) -> None:
+        """Frees the machine, its snapshots excepted; does nothing the second time."""
+        if self._running:
+            raise EngineError("the machine is running in another thread", hint="cancel() it first")
+        native, self._native = self._native, None
+        if native is not None:
+            lib.cc_machine_free(native)
+            self.store.release_native()
+
+    def __del__(self) -> None:
+        if getattr(self, "_native", None) is not None:
+            self.close()
+
+    def __enter__(self) -> DeterministicVm:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _use(self) -> CData:
+        if self._running:
+            raise EngineError("the machine is running in another thread", hint="wait for its run to return")
+        if self._native is None:
+            raise EngineError("the machine is closed")
+        return self._native
+
+    def _check(self, code: int) -> None:
+        if code != lib.CC_OK:
+            raise_native(code, ffi.string(lib.cc_error(self._native)).decode(errors="replace"))
+
+    # ---- guests ----
+
+    def load_kernel(
+        self,
+        kernel: str | os.PathLike[str] | bytes,
+        initrd: str | os.PathLike[str] | bytes | None = None,
+        cmdline: str | None = None,
+    ) -> None:
+        """Places an ELF vmlinux and an initramfs in memory and sets the state of its 64-bit entry point.
+
+        Files may be zstd-compressed. cmdline replaces the configuration's. Raises UsageError for files that cannot be
+        booted, and on a machine that has run or been loaded already.
+        """
+        from . import loader
+
+        self.load_boot_files(loader.read_boot_files(kernel, initrd), cmdline)
+
+    def load_boot_files(self, files: BootFiles, cmdline: str | None = None) -> None:
+        """load_kernel() with files that were read and checked once for many machines."""
+        from . import loader, random
+
+        native = self._use()
+        if self._loaded:
+            raise UsageError("the machine has a guest already", hint="create another machine for another kernel")
+        line = self.config.cmdline if cmdline is None else cmdline
+        rng_seed = random.Stream(self.config.seed, "guest-kernel-rng").read(32)
+        boot = loader.plan_boot(files, line, self.config.memory_bytes, rng_seed)
+        for gpa, data in boot.pieces:
+            self._check(lib.cc_write_phys(native, gpa, ffi.from_buffer(data), len(data)))
+        self._check(lib.cc_enter_long_mode(native, boot.entry, boot.rsi, boot.rsp, boot.tables_gpa))
+        self._loaded = True
+
+    def load_flat(
+        self,
+        image: bytes,
+        *,
+        gpa: int = 0x100000,
+        entry: int | None = None,
+        stack: int = 0x8FF0,
+        tables: int = 0x9000,
+    ) -> None:
+        """Places raw 64-bit code at `gpa` and starts it at `entry` (default: gpa) with RSP = `stack`.
+
+        CPL 0; the first 4 GiB identity-mapped (writable, executable, user-accessible) by 6 pages at `tables`; GDT at
+        0x500; interrupts off; SSE and x87 on. HLT ends it. May be called again: memory outside the image, and the
+        devices, then keep their state. Raises AddressError where something lies outside the memory.
+        """
+        native = self._use()
+        if gpa < tables + 0x6000 and tables < gpa + len(image):
+            raise UsageError(
+                f"the image at {gpa:#x}, {len(image)} bytes, covers the page tables at {tables:#x}",
+                hint="move one of them",
+            )
+        self._check(lib.cc_write_phys(native, gpa, ffi.from_buffer(image), len(image)))
+        self._check(lib.cc_enter_long_mode(native, gpa if entry is None else entry, 0, stack, tables))
+        self._loaded = True
+
+    # ---- running ----
+
+    def run(
+        self,
+        *,
+        instret: int | None = None,
+        vns: int | None = None,
+        exits: int | None = None,
+        console: bytes | str | None = None,
+        hypercall: bool = False,
+        coverage: bool = False,
+        on_slice: Callable[[], None] | None = None,
+    ) -> Stop:
+        """Runs until the first of the absolute limits or the asked events, or until the guest stops by itself.
+
+        console: a literal text of at most 255 bytes, looked for in output sent from now on. on_slice is called several
+        times a second and may take output or read state. Without limits and events it runs until the guest stops or
+        cancel() is called. Raises EngineError if the engine cannot go on.
+        """
+        native = self._use()
+        if console is not None:
+            self._set_pattern(native, console)
+        until = self._until
+        until.vns = NO_LIMIT if vns is None else vns
+        until.exits = NO_LIMIT if exits is None else exits
+        until.stop_at = (
+            (lib.CC_AT_CONSOLE if console is not None else 0)
+            | (lib.CC_AT_HYPERCALL if hypercall else 0)
+            | (lib.CC_AT_COVERAGE if coverage else 0)
+        )
+        end = NO_LIMIT if instret is None else instret
+        while True:
+            until.instret = min(end, lib.cc_instret(native) + SLICE_INSNS)
+            stop = self._run_native(native)
+            if stop.kind is not StopKind.INSTRET or stop.instret >= end:
+                return stop
+            if on_slice is not None:
+                on_slice()
+
+    def _run_native(self, native: CData) -> Stop:
+        self._running = True
+        try:
+            code = lib.cc_run(native, self._until, self._stop)
+        finally:
+            self._running = False
+        self._check(code)
+        raw = self._stop
+        return Stop(StopKind(raw.kind), raw.instret, raw.vns, raw.detail)
+
+    def _set_pattern(self, native: CData, pattern: bytes | str) -> None:
+        data = pattern.encode() if isinstance(pattern, str) else pattern
+        if not 1 <= len(data) <= PATTERN_BYTES_MAX:
+            raise UsageError(
+                f"a console pattern of {len(data)} bytes", hint=f"give 1 to {PATTERN_BYTES_MAX} bytes of literal text"
+            )
+        self._check(lib.cc_console_pattern(native, data, len(data)))
+
+    def step(self, n: int = 1) -> Stop:
+        """Runs n instructions; virtual time that passes while the guest is halted counts none."""
+        return self.run(instret=self.instret + n)
+
+    def run_until(self, pattern: bytes | str, *, max_vns: int | None = None) -> str:
+        """Runs until the console shows `pattern`; returns the output not taken before, up to and including it.
+
+        max_vns: absolute virtual time at which to give up. Raises GuestError if the run ends otherwise; the output is
+        then still to be taken.
+        """
+        stop = self.run(vns=max_vns, console=pattern)
+        if stop.kind is StopKind.CONSOLE:
+            return self.take_serial_output()
+        shown = pattern if isinstance(pattern, str) else pattern.decode(errors="replace")
+        raise GuestError(f"{stop} before it printed {shown!r}", hint="see its console output")
+
+    def run_bounded(self, exits: int) -> tuple[int, bool]:
+        """Runs for at most `exits` exits. Returns how many there were, and whether the guest halted for good."""
+        start = self.exit_count()
+        stop = self.run(exits=start + exits)
+        return self.exit_count() - start, stop.kind is StopKind.HALTED
+
+    def cancel(self) -> None:
+        """From any thread: the current run, or the next one, returns with CANCELLED within about a millisecond."""
+        if self._native is not None:
+            lib.cc_cancel(self._native)
+
+    # ---- the moment ----
+
+    @property
+    def instret(self) -> int:
+        """Instructions retired since the start."""
+        return lib.cc_instret(self._use())
+
+    @property
+    def vns(self) -> int:
+        """Virtual nanoseconds since the start."""
+        return lib.cc_vns(self._use())
+
+    def virtual_tsc(self) -> int:
+        """What RDTSC would give the guest now."""
+        return lib.cc_tsc(self._use())
+
+    def exit_count(self) -> int:
+        """Port and MMIO accesses, halts and interrupts since the start."""
+        return self.stats().exits
+
+    def stats(self) -> Stats:
+        """All counters."""
+        raw = ffi.new("cc_stats *")
+        lib.cc_get_stats(self._use(), raw)
+        return Stats(*(getattr(raw, name) for name in Stats.__slots__))
+
+    def digest(self) -> Digest:
+        """128 bits over every page, register and device field, and the time."""
+        lib.cc_digest_now(self._use(), self._digest)
+        return self._take_digest()
+
+    def page_digest(self, page: int) -> Digest:
+        """The digest of the memory page with this number (physical address / 4096)."""
+        if not 0 <= page < self.config.memory_bytes >> 12:
+            raise AddressError(f"there is no page {page}", hint=f"pages end at {self.config.memory_bytes >> 12}")
+        lib.cc_digest_page(self._use(), page, self._digest)
+        return self._take_digest()
+
+    def cpu_digest(self) -> Digest:
+        """The digest of the registers."""
+        lib.cc_digest_cpu(self._use(), self._digest)
+        return self._take_digest()
+
+    def device_digest(self) -> Digest:
+        """The digest of the devices."""
+        lib.cc_digest_devices(self._use(), self._digest)
+        return self._take_digest()
+
+    def _take_digest(self) -> Digest:
+        return Digest(self._digest.hi << 64 | self._digest.lo)
+
+    # ---- console and log ----
+
+    @property
+    def console_total(self) -> int:
+        """Bytes that the guest has transmitted since its start."""
+        return lib.cc_console_total(self._use())
+
+    def take_console(self) -> tuple[int, bytes]:
+        """The console output not taken yet, and the offset of its first byte in all output since the start."""
+        native = self._use()
+        buffer = ffi.new(f"uint8_t[{CONSOLE_CHUNK_BYTES}]")
+        offset = ffi.new("uint64_t *")
+        size = lib.cc_console_take(native, buffer, CONSOLE_CHUNK_BYTES, offset)
+        first = offset[0]
+        chunks = [ffi.buffer(buffer, size)[:]]
+        while size == CONSOLE_CHUNK_BYTES:
+            size = lib.cc_console_take(native, buffer, CONSOLE_CHUNK_BYTES, offset)
+            chunks.append(ffi.buffer(buffer, size)[:])
+        return first, b"".join(chunks)
+
+    def take_serial_bytes(self) -> bytes:
+        """The console output not taken yet."""
+        return self.take_console()[1]
+
+    def take_serial_output(self) -> str:
+        """The console output not taken yet as text; bytes that are not UTF-8 become U+FFFD."""
+        return self._decoder.decode(self.take_console()[1])
+
+    def take_console_marks(self) -> list[ConsoleMark]:
+        """When each line not reported yet began."""
+        native = self._use()
+        marks: list[ConsoleMark] = []
+        raw = ffi.new("cc_console_mark[256]")
+        while True:
+            count = lib.cc_console_take_marks(native, raw, 256)
+            marks.extend(ConsoleMark(raw[i].offset, raw[i].vns, raw[i].instret) for i in range(count))
+            if count < 256:
+                return marks
+
+    def console_input(self, data: bytes | str) -> int:
+        """Queues bytes for the guest's serial port; returns how many fitted."""
+        raw = data.encode() if isinstance(data, str) else data
+        return lib.cc_console_input(self._use(), raw, len(raw))
+
+    def take_log(self) -> list[str]:
+        """The engine's notes not taken yet, a line each: unimplemented opcodes, unknown MSRs and the like."""
+        native = self._use()
+        buffer = ffi.new("char[65536]")
+        lines: list[str] = []
+        while size := lib.cc_log_take(native, buffer, 65536):
+            lines += ffi.buffer(buffer, size)[:].decode(errors="replace").splitlines()
+        return lines
+
+    # ---- snapshots ----
+
+    def snapshot(self) -> Snapshot:
+        """The complete state now. Costs what changed since the last one. Raises BudgetError."""
+        out = ffi.new("cc_snapshot **")
+        self._check(lib.cc_snapshot_take(self._use(), out))
+        return Snapshot(out[0], self.store, self.config)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Makes the machine what it was at the snapshot, of this or of an equally configured machine of its store."""
+        native = self._use()
+        self._check(lib.cc_snapshot_restore(native, snapshot.use_native()))
+        self._loaded = True
+        self._decoder.reset()
+
+    def fork(self) -> DeterministicVm:
+        """An independent machine in the same state, sharing the page store."""
+        snapshot = self.snapshot()
+        try:
+            other = DeterministicVm(self.config, store=self.store)
+            other.restore(snapshot)
+            return other
+        finally:
+            snapshot.close()
+
+    @property
+    def dirty_pages(self) -> int:
+        """Pages written since the last snapshot or restore."""
+        return lib.cc_dirty_pages(self._use())
+
+    # ---- registers and memory ----
+
+    def registers(self) -> Registers:
+        """All registers, as a value."""
+        from .registers import Registers
+
+        raw = ffi.new("cc_regs *")
+        lib.cc_get_regs(self._use(), raw)
+        return Registers.from_native(raw)
+
+    def set_registers(self, registers: Registers) -> None:
+        """Sets all registers. Raises UsageError for a state that no CPU can be in."""
+        raw = ffi.new("cc_regs *")
+        native = self._use()
+        try:
+            registers.to_native(raw)
+        except OverflowError as e:
+            raise UsageError(f"a register's value does not fit: {e}") from None
+        self._check(lib.cc_set_regs(native, raw))
+
+    def read_memory(self, address: int, size: int, *, virtual: bool = False) -> bytes:
+        """Guest memory by physical address, or by virtual address through the current page tables.
+
+        Raises AddressError where it is not mapped, or outside the memory.
+        """
+        native = self._use()
+        _check_range(address, size, self.config.memory_bytes)
+        buffer = ffi.new(f"uint8_t[{max(size, 1)}]")
+        read = lib.cc_read_virt if virtual else lib.cc_read_phys
+        self._check(read(native, address, buffer, size))
+        return ffi.buffer(buffer, size)[:]
+
+    def write_memory(self, address: int, data: bytes, *, virtual: bool = False) -> None:
+        """Writes guest memory; permissions are ignored. Raises AddressError."""
+        native = self._use()
+        _check_range(address, len(data), self.config.memory_bytes)
+        write = lib.cc_write_virt if virtual else lib.cc_write_phys
+        self._check(write(native, address, ffi.from_buffer(data), len(data)))
+
+    def translate(self, address: int) -> int:
+        """The physical address of a virtual one. Raises AddressError where it is not mapped."""
+        _check_range(address, 1, self.config.memory_bytes)
+        out = ffi.new("uint64_t *")
+        self._check(lib.cc_translate(self._use(), address, out))
+        return out[0]
+
+    def set_cache_sizes(self, *, tlb_bits: int, code_cache_kib: int) -> None:
+        """Changes the host-side caches; the guest cannot notice. Raises UsageError for sizes out of range."""
+        self._check(lib.cc_set_cache_sizes(self._use(), tlb_bits, code_cache_kib))
+
+    def __repr__(self) -> str:
+        if self._native is None:
+            return "<DeterministicVm closed>"
+        return f"<DeterministicVm {self.config.machine_id} instret={lib.cc_instret(self._native)}>"
+
+
+def _check_range(address: int, size: int, memory_bytes: int) -> None:
+    """What does not fit the native types at all; the native library checks the rest."""
+    if not 0 <= address < 1 << 64 or not 0 <= size <= memory_bytes:
+        raise AddressError(f"{size} bytes at {address:#x} are not in the machine's memory")
+
+
+def _native_config(config: VmConfig) -> CData:
+    raw = ffi.new("cc_config *")
+    lib.cc_config_default(raw)
+    values = {
+        "ram_bytes": config.memory_bytes,
+        "seed": config.seed,
+        "ns_per_insn": config.cpu.ns_per_insn,
+        "tsc_khz": config.cpu.tsc_khz,
+        "rtc_epoch_s": config.rtc_epoch_s,
+        "cpu_profile": config.cpu.profile,
+        "vcpu": lib.CC_VCPU_KVM if config.vcpu == "kvm" else lib.CC_VCPU_SOFT,
+        "machine_id": config.machine_id,
+        "tlb_bits": config.tlb_bits,
+        "code_cache_kib": config.code_cache_kib,
+    }
+    for name, value in values.items():
+        if value is None:
+            continue
+        try:
+            setattr(raw, name, value)
+        except OverflowError:
+            raise UsageError(f"{name} cannot be {value}: out of range") from None
+    return raw
+
+
+def kvm_unavailable() -> str | None:
+    """Why this host's KVM cannot be used, in one line, or None if it can."""
+    message = ffi.new("char[512]")
+    if lib.cc_kvm_probe(message, 512) == lib.CC_OK:
+        return None
+    return ffi.string(message).decode(errors="replace")
+
+
+def decode_length(code: bytes) -> int:
+    """Length in bytes of the instruction at the start of `code`; 0 if it is undefined or incomplete."""
+    return lib.cc_decode_length(code, min(len(code), 15))
+
+
+def native_version() -> str:
+    """The native library's version."""
+    return ffi.string(lib.cc_version()).decode()
+
+
+__all__ = [
+    "ConsoleMark",
+    "DeterministicVm",
+    "Digest",
+    "PageStore",
+    "Snapshot",
+    "Stats",
+    "Stop",
+    "StopKind",
+    "decode_length",
+    "kvm_unavailable",
+    "native_version",
+]

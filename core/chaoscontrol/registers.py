@@ -1,0 +1,177 @@
+"""Registers: the complete architectural state of one vCPU, as a value.
+
+Owns the mapping between the native structure cc_regs and names. Layouts are those of the Intel SDM.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+GPR_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
+"""General registers in the order of their encoding (SDM vol. 2, table 2-4)."""
+
+SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs")
+"""Segment registers in the order of their encoding."""
+
+_SCALARS = (
+    *("rip", "rflags", "cr0", "cr2", "cr3", "cr4", "cr8", "efer"),
+    *("star", "lstar", "cstar", "sfmask", "kernel_gs_base", "sysenter_cs", "sysenter_esp", "sysenter_eip"),
+    *("pat", "tsc_aux", "misc_enable", "tsc_offset"),
+    *("fcw", "fsw", "ftw", "fop", "fip", "fdp", "mxcsr"),
+    *("halted", "shadow", "nmi_blocked", "nmi_pending"),
+)
+
+_MASK64 = (1 << 64) - 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment register with its hidden part (SDM vol. 3, 3.4.3).
+
+    attr: the descriptor's access byte in bits 0-7, its flags nibble in bits 12-15; bit 16: unusable.
+    """
+
+    selector: int
+    base: int
+    limit: int
+    attr: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DescriptorTable:
+    """GDTR or IDTR: linear base address and limit in bytes minus one."""
+
+    base: int
+    limit: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Registers:
+    """All registers of a vCPU. Integers are unsigned, tsc_offset excepted."""
+
+    rax: int
+    rcx: int
+    rdx: int
+    rbx: int
+    rsp: int
+    rbp: int
+    rsi: int
+    rdi: int
+    r8: int
+    r9: int
+    r10: int
+    r11: int
+    r12: int
+    r13: int
+    r14: int
+    r15: int
+    rip: int
+    rflags: int
+    es: Segment
+    cs: Segment
+    ss: Segment
+    ds: Segment
+    fs: Segment
+    gs: Segment
+    ldtr: Segment
+    tr: Segment
+    gdtr: DescriptorTable
+    idtr: DescriptorTable
+    cr0: int
+    cr2: int
+    cr3: int
+    cr4: int
+    cr8: int
+    dr: tuple[int, ...]
+    """DR0 to DR7; 4 and 5 are unused."""
+    efer: int
+    star: int
+    lstar: int
+    cstar: int
+    sfmask: int
+    kernel_gs_base: int
+    sysenter_cs: int
+    sysenter_esp: int
+    sysenter_eip: int
+    pat: int
+    tsc_aux: int
+    misc_enable: int
+    tsc_offset: int
+    """Signed; added to the TSC that follows from virtual time."""
+    st: tuple[int, ...]
+    """The x87 data registers R0 to R7 (physical order) as 80-bit integers: sign and exponent in bits 64-79."""
+    fcw: int
+    fsw: int
+    ftw: int
+    """The full 16-bit tag word, two bits per physical register; 3 is empty (SDM vol. 1, 8.1.7)."""
+    fop: int
+    fip: int
+    fdp: int
+    xmm: tuple[int, ...]
+    """XMM0 to XMM15 as 128-bit integers."""
+    mxcsr: int
+    halted: int
+    shadow: int
+    """Interrupts are blocked for one instruction: 1 after STI, 2 after MOV SS or POP SS."""
+    nmi_blocked: int
+    nmi_pending: int
+
+    @property
+    def mm(self) -> tuple[int, ...]:
+        """MM0 to MM7: the significands of the x87 registers (SDM vol. 1, 9.2)."""
+        return tuple(value & _MASK64 for value in self.st)
+
+    @property
+    def st_stack(self) -> tuple[int, ...]:
+        """ST(0) to ST(7): the x87 registers in stack order."""
+        top = self.fsw >> 11 & 7
+        return tuple(self.st[(top + i) & 7] for i in range(8))
+
+    def replace(self, **changes: Any) -> Registers:
+        """A copy with the named registers changed. General registers are taken modulo 2^64."""
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def from_native(cls, raw: Any) -> Registers:
+        """From a `cc_regs *`."""
+        values: dict[str, Any] = {name: getattr(raw, name) for name in _SCALARS}
+        values.update(zip(GPR_NAMES, raw.gpr, strict=True))
+        for name, segment in zip(SEGMENT_NAMES, raw.seg, strict=True):
+            values[name] = _segment(segment)
+        return cls(
+            **values,
+            ldtr=_segment(raw.ldtr),
+            tr=_segment(raw.tr),
+            gdtr=DescriptorTable(raw.gdtr.base, raw.gdtr.limit),
+            idtr=DescriptorTable(raw.idtr.base, raw.idtr.limit),
+            dr=tuple(raw.dr),
+            st=tuple(r.sexp << 64 | r.mant for r in raw.st),
+            xmm=tuple(r.q[1] << 64 | r.q[0] for r in raw.xmm),
+        )
+
+    def to_native(self, raw: Any) -> None:
+        """Into a `cc_regs *`."""
+        for name in _SCALARS:
+            setattr(raw, name, getattr(self, name))
+        for i, name in enumerate(GPR_NAMES):
+            raw.gpr[i] = getattr(self, name) & _MASK64
+        for i, name in enumerate(SEGMENT_NAMES):
+            _set_segment(raw.seg[i], getattr(self, name))
+        _set_segment(raw.ldtr, self.ldtr)
+        _set_segment(raw.tr, self.tr)
+        for target, table in ((raw.gdtr, self.gdtr), (raw.idtr, self.idtr)):
+            target.base, target.limit = table.base, table.limit
+        for i in range(8):
+            raw.dr[i] = self.dr[i]
+            raw.st[i].mant, raw.st[i].sexp = self.st[i] & _MASK64, self.st[i] >> 64 & 0xFFFF
+        for i in range(16):
+            raw.xmm[i].q[0], raw.xmm[i].q[1] = self.xmm[i] & _MASK64, self.xmm[i] >> 64 & _MASK64
+
+
+def _segment(raw: Any) -> Segment:
+    return Segment(raw.selector, raw.base, raw.limit, raw.attr)
+
+
+def _set_segment(raw: Any, segment: Segment) -> None:
+    raw.selector, raw.base, raw.limit, raw.attr = segment.selector, segment.base, segment.limit, segment.attr

@@ -1,0 +1,140 @@
+"""What time travel needs of a cluster and its machines, as protocols.
+
+`chaoscontrol.cluster.SimulationController` and `chaoscontrol.machine.DeterministicVm` fulfil them; so do the small
+machines that the tests use.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from chaoscontrol.registers import Registers
+
+
+class ConsoleMark(Protocol):
+    """When the first byte of a console line was sent."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes sent before it since boot."""
+        ...
+
+    @property
+    def vns(self) -> int:
+        """Virtual time, nanoseconds."""
+        ...
+
+    @property
+    def instret(self) -> int:
+        """Instructions retired before the one that sent it."""
+        ...
+
+
+class StopKindLike(Protocol):
+    @property
+    def name(self) -> str:
+        """The C name without its prefix: `VNS`, `INSTRET`, `SHUTDOWN`, ..."""
+        ...
+
+
+class StopLike(Protocol):
+    @property
+    def kind(self) -> StopKindLike: ...
+
+    @property
+    def detail(self) -> int: ...
+
+
+class MachineConfig(Protocol):
+    @property
+    def memory_bytes(self) -> int: ...
+
+
+class Machine(Protocol):
+    """One machine. All limits are absolute; a stop has no side effect."""
+
+    @property
+    def config(self) -> MachineConfig: ...
+
+    @property
+    def instret(self) -> int: ...
+
+    @property
+    def vns(self) -> int: ...
+
+    @property
+    def console_total(self) -> int:
+        """Bytes sent since boot; part of the state, so it goes back when a snapshot is restored."""
+        ...
+
+    def run(
+        self, *, instret: int | None = None, vns: int | None = None, console: bytes | str | None = None
+    ) -> StopLike: ...
+
+    def console_input(self, data: bytes) -> int:
+        """Queue bytes for the receiver; returns how many fitted."""
+        ...
+
+    def take_serial_bytes(self) -> bytes: ...
+
+    def take_console_marks(self) -> Sequence[ConsoleMark]: ...
+
+    def take_log(self) -> list[str]: ...
+
+    def digest(self) -> object:
+        """128 bits; str() gives lower-case hexadecimal digits."""
+        ...
+
+    def cpu_digest(self) -> object: ...
+
+    def device_digest(self) -> object: ...
+
+    def page_digest(self, page: int) -> object: ...
+
+    def registers(self) -> Registers: ...
+
+    def read_memory(self, address: int, size: int, *, virtual: bool = False) -> bytes: ...
+
+
+class ClusterSnapshot(Protocol):
+    """Frees what it holds when closed or collected."""
+
+    def close(self) -> None: ...
+
+
+class ClusterConfig(Protocol):
+    @property
+    def quantum_ns(self) -> int:
+        """Length of a tick, virtual nanoseconds."""
+        ...
+
+
+class Store(Protocol):
+    @property
+    def bytes_held(self) -> int:
+        """Memory held by all snapshots together."""
+        ...
+
+
+class Cluster(Protocol):
+    """Machines that share one virtual time, made ready to run from virtual time 0."""
+
+    @property
+    def vms(self) -> Sequence[Machine]: ...
+
+    @property
+    def config(self) -> ClusterConfig: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    def run_to_vns(self, vns: int) -> object:
+        """Run every machine to its first boundary at or after `vns`; those that stop for good stay behind."""
+        ...
+
+    def snapshot_all(self) -> Any: ...
+
+    def restore_all(self, snapshot: Any, /) -> None: ...
+
+    def cancel(self) -> None:
+        """From any thread: the run under way returns soon."""
+        ...

@@ -1,0 +1,519 @@
+"""Driver: moves a cluster along one line of history, exactly, and notices when it does not follow it.
+
+Owns the cluster's position and everything that happens on the way: inputs applied at their positions, console output
+collected, keyframes taken, digests compared. Knows nothing of the tree: it is told which branch to follow.
+
+The way is cut into segments, at the end of which all machines are at one virtual time. Where segments end has no
+influence on the guests. No clock is consulted: segments are sized by the work that the last one took.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from chaoscontrol.errors import BudgetError
+from chaoscontrol.timetravel.branch import BranchRecord, ConsoleInput, Ending, GivenInput, Input
+from chaoscontrol.timetravel.cluster_api import Cluster, ClusterSnapshot, ConsoleMark, Machine, StopLike
+from chaoscontrol.timetravel.console_log import ConsoleLog
+from chaoscontrol.timetravel.errors import CancelledError, DivergenceError, UnreachableError
+from chaoscontrol.timetravel.keyframes import Keyframe, Parts, work_of
+from chaoscontrol.timetravel.moment import (
+    DIGEST_PREFIX_DIGITS,
+    NS_PER_S,
+    MachineMark,
+    Moment,
+    Position,
+    format_seconds,
+)
+
+FATAL = ("SHUTDOWN", "TRIPLE_FAULT", "RESET")
+"""Stops after which a machine never runs again."""
+
+SPAN_NS_MAX = 50_000_000
+"""Longest segment, virtual nanoseconds: bounds what is lost by cancelling when an idle guest becomes busy."""
+SPAN_GROWTH_MAX = 4
+LOG_LINES_MAX = 10_000
+"""Machine log lines kept per branch: a guest must not fill the host's memory with them."""
+SENT_BYTES_WANTED = 64 << 10
+"""Console output that a segment aims at, well under the megabyte that the engine keeps (native/console.c)."""
+MARKS_MAX = 8192
+"""Console lines in one segment, well under what the engine keeps (native/console.c)."""
+THIN_EVERY = 16
+"""Snapshots taken between two rounds of thinning."""
+DENSITY_MIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Something that a machine reaches at an instant not known beforehand; give one of the last three."""
+
+    machine: int | None
+    """None: whichever is first, which only `text` can ask for."""
+    instret: int | None = None
+    """Instructions retired."""
+    console_total: int | None = None
+    """Console bytes sent, of those already in the log."""
+    text: bytes | None = None
+    """The last bytes sent, the last of them by somebody on the way."""
+
+
+_DATE = re.compile(r"\[(\d{1,10})\.(\d{9}) s, instruction \d+\] ", re.ASCII)
+
+
+def _dated(vns: int, machine: int, line: str) -> tuple[int, int, str]:
+    """A line of a machine's log with the time that it says itself (native/log.c), or `vns` if it says none."""
+    match = _DATE.match(line)
+    if match is None:
+        return vns, machine, line
+    return int(match[1]) * NS_PER_S + int(match[2]), machine, line[match.end() :]
+
+
+class _Sent:
+    """What one machine's console has sent since the segment began."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.marks: list[ConsoleMark] = []
+        self._total = 0
+
+    def take(self, vm: Machine) -> None:
+        if vm.console_total != self._total:
+            self._total = vm.console_total
+            self.data += vm.take_serial_bytes()
+            self.marks += vm.take_console_marks()
+
+    def clear(self) -> None:
+        self.data.clear()
+        self.marks.clear()
+
+
+class TornError(Exception):
+    """A segment was cancelled: the machines are at different times, the latest common one being `common_vns`."""
+
+    def __init__(self, common_vns: int) -> None:
+        super().__init__(common_vns)
+        self.common_vns = common_vns
+
+
+class _OvershotError(Exception):
+    """Some machines ran past the instant, `vns`, at which another one reached the aim."""
+
+    def __init__(self, vns: int) -> None:
+        super().__init__(vns)
+        self.vns = vns
+
+
+class _LostError(Exception):
+    """The guests sent more in one segment than the engine keeps."""
+
+
+class Driver:
+    """Where the cluster is, and how it gets elsewhere. Used by one thread; only `cancel` may come from another."""
+
+    def __init__(
+        self, cluster: Cluster, root: BranchRecord, *, keyframe_insns: int, density: int, budget_bytes: int
+    ) -> None:
+        self._cluster = cluster
+        self._keyframe_insns = keyframe_insns
+        self._density = density
+        self._budget_bytes = budget_bytes
+        self._cancelled = threading.Event()
+        self._quantum_ns = cluster.config.quantum_ns
+        self._span_ns = self._quantum_ns
+        self._dead: set[int] = set()
+        self._untaken = 0
+        self._keyframe_work = 0
+        self._sent = [_Sent() for _ in cluster.vms]
+        self.watch: Callable[[], None] = lambda: None
+        """Called after every segment."""
+        self.record = root
+        """The branch that is being followed."""
+        self.position = Position(0)
+        self.hold(pinned=True)
+
+    # ---- looking ----------------------------------------------------------------------------------------------------
+
+    @property
+    def machines(self) -> Sequence[Machine]:
+        return self._cluster.vms
+
+    @property
+    def instrets(self) -> tuple[int, ...]:
+        """Instructions retired, per machine."""
+        return tuple(vm.instret for vm in self.machines)
+
+    @property
+    def totals(self) -> tuple[int, ...]:
+        """Console bytes sent, per machine."""
+        return tuple(vm.console_total for vm in self.machines)
+
+    @property
+    def work(self) -> int:
+        """What it takes to come here from the beginning, in instructions."""
+        return work_of(self.instrets, self.position.vns)
+
+    def marks(self) -> tuple[MachineMark, ...]:
+        """What a moment says about the machines as they are."""
+        return tuple(MachineMark(vm.instret, str(vm.digest())[:DIGEST_PREFIX_DIGITS]) for vm in self.machines)
+
+    @property
+    def all_dead(self) -> bool:
+        """Is no machine left to run?"""
+        return len(self._dead) == len(self.machines)
+
+    # ---- cancelling -------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Make the movement under way raise CancelledError soon; harmless if there is none."""
+        self._cancelled.set()
+        self._cluster.cancel()
+
+    def clear_cancel(self) -> None:
+        """Forget cancels that came before a movement began."""
+        self._cancelled.clear()
+
+    def _check_cancel(self) -> None:
+        if self._cancelled.is_set():
+            raise CancelledError("cancelled", where=f"at {format_seconds(self.position.vns)} s")
+
+    # ---- keyframes --------------------------------------------------------------------------------------------------
+
+    def hold(self, *, pinned: bool = False) -> None:
+        """Keep a snapshot of here, if the memory budget allows it."""
+        owner = self.record.owner(self.position)
+        known = owner.keyframes.at(self.position)
+        if known is None or known.snapshot is None:
+            snapshot = self._cluster_snapshot()
+            if snapshot is None:
+                return
+            owner.keyframes.add(Keyframe(self.position, self.instrets, self.totals, self._parts(), snapshot, pinned))
+            self._untaken += 1
+        self._keyframe_work = self.work
+        if self._untaken >= THIN_EVERY:
+            self.thin()
+
+    def remember(self) -> None:
+        """Compare with here whenever a replay passes; costs no snapshot."""
+        owner = self.record.owner(self.position)
+        if owner.keyframes.at(self.position) is None:
+            owner.keyframes.add(Keyframe(self.position, self.instrets, self.totals, self._parts(), None))
+
+    def thin(self) -> None:
+        """Drop snapshots that are crowded, and more of them while memory is short."""
+        self._untaken = 0
+        density = self._density
+        while True:
+            for record in self.record.line():
+                record.keyframes.thin(self.work, density)
+            if self._cluster.store.bytes_held <= self._budget_bytes or density <= DENSITY_MIN:
+                return
+            density //= 2
+
+    def _cluster_snapshot(self) -> ClusterSnapshot | None:
+        try:
+            return self._cluster.snapshot_all()
+        except BudgetError:
+            for record in self.record.line():
+                record.keyframes.thin(self.work, DENSITY_MIN)
+        try:
+            return self._cluster.snapshot_all()
+        except BudgetError:
+            if self.position == Position(0):
+                raise
+            return None
+
+    def _parts(self) -> tuple[Parts, ...]:
+        return tuple(Parts(str(vm.digest()), str(vm.cpu_digest()), str(vm.device_digest())) for vm in self.machines)
+
+    def restore(self, record: BranchRecord, keyframe: Keyframe) -> None:
+        """Be at `keyframe`, about to follow `record`, whose line it is on."""
+        assert keyframe.snapshot is not None, "a thinned keyframe cannot be restored"
+        self._cluster.restore_all(keyframe.snapshot)
+        self.record = record
+        self.position = keyframe.position
+        self._keyframe_work = keyframe.work
+        self._dead = {ending.machine for ending in record.endings_to(keyframe.position)}
+        self._drain()
+        self._verify(keyframe)
+
+    def _verify(self, keyframe: Keyframe) -> None:
+        where = f"{self.record.name}@{format_seconds(keyframe.position.vns)}"
+        for machine, (vm, expected) in enumerate(zip(self.machines, keyframe.parts, strict=True)):
+            if vm.instret != keyframe.instrets[machine]:
+                what = f"{vm.instret} retired, {keyframe.instrets[machine]} before"
+                raise DivergenceError(machine, "instructions", what, where=where)
+            if str(vm.digest()) != expected.whole:
+                raise self._name_part(machine, keyframe, where)
+
+    def _name_part(self, machine: int, keyframe: Keyframe, where: str) -> DivergenceError:
+        vm, expected = self.machines[machine], keyframe.parts[machine]
+        for part, now, before in (
+            ("registers", str(vm.cpu_digest()), expected.cpu),
+            ("devices", str(vm.device_digest()), expected.devices),
+        ):
+            if now != before:
+                return DivergenceError(machine, part, f"digest {now[:16]}, {before[:16]} before", where=where)
+        if keyframe.snapshot is None:
+            return DivergenceError(machine, "state", "its memory is not what it was", where=where)
+        pages = range(vm.config.memory_bytes // 4096)
+        now_pages = [str(vm.page_digest(page)) for page in pages]
+        self._cluster.restore_all(keyframe.snapshot)
+        for page in pages:
+            before = str(vm.page_digest(page))
+            if now_pages[page] != before:
+                what = f"digest {now_pages[page][:16]}, {before[:16]} before"
+                return DivergenceError(machine, f"page {page:#x}", what, where=where)
+        return DivergenceError(machine, "state", "no page, register or device differs", where=where)
+
+    def verify_moment(self, moment: Moment) -> None:
+        """Raise DivergenceError unless the machines are as `moment` says."""
+        where = moment.brief
+        for machine, (now, expected) in enumerate(zip(self.marks(), moment.machines, strict=True)):
+            if now.instret != expected.instret:
+                what = f"{now.instret} retired here, {expected.instret} in the moment"
+                raise DivergenceError(machine, "instructions", what, where=where)
+            if now.digest != expected.digest:
+                what = f"digest {now.digest} here, {expected.digest} in the moment"
+                raise DivergenceError(machine, "state", what, where=where)
+
+    # ---- moving -----------------------------------------------------------------------------------------------------
+
+    def give(self, given: Input) -> GivenInput | None:
+        """Apply a new input here; None if the machine took nothing of it. The caller records it."""
+        vm = self.machines[given.machine]
+        accepted = vm.console_input(given.data)
+        if accepted == 0:
+            return None
+        at = self.position
+        self.position = Position(at.vns, at.ordinal + 1)
+        return GivenInput(at, vm.instret, ConsoleInput(given.machine, given.data[:accepted]))
+
+    def _apply(self, given: GivenInput) -> None:
+        vm = self.machines[given.input.machine]
+        accepted = vm.console_input(given.input.data)
+        if accepted != len(given.input.data) or vm.instret != given.instret:
+            what = f"took {accepted} of {len(given.input.data)} bytes of input at instruction {vm.instret}"
+            raise DivergenceError(given.input.machine, "devices", what, where=format_seconds(given.at.vns))
+        self.position = given.after
+        self._arrived()
+
+    def advance(self, target: Position, aim: Aim | None = None) -> bool:
+        """Go forward to `target`, or to the first instant at which `aim` is reached.
+
+        Inputs of an instant are applied on arrival, at the target's as far as its ordinal says. Returns whether `aim`
+        was reached; if the machine aimed at, or the last one, stops for good, it never is, and this returns soon after.
+        Raises CancelledError at a valid position, TornError at none.
+        """
+        self._apply_inputs(target)
+        reached = self._reached(aim)
+        while not reached and self.position.vns < target.vns and not self._hopeless(aim):
+            self._check_cancel()
+            origin = self.position
+            try:
+                reached = self._run_segment(self._segment_end(target.vns), aim)
+            except _LostError:
+                span_ns = max(self._span_ns // SPAN_GROWTH_MAX, 1)
+                self.come_back(self.record, origin)
+                self.hold()
+                self._span_ns = span_ns
+                continue
+            except _OvershotError as overshot:
+                record, vns = self.record, overshot.vns
+                self.restore(record, self._nearest(self.position))
+                self.advance(Position(vns, record.inputs_at(vns)))
+                return True
+            self._arrived()
+            self._apply_inputs(target)
+            self.watch()
+        return reached
+
+    def come_back(self, record: BranchRecord, position: Position) -> None:
+        """Go to a position of `record`'s line that was reached before, whatever state the machines are in."""
+        while True:
+            self._cancelled.clear()
+            self.record = record
+            self.restore(record, self._nearest(position))
+            try:
+                self.advance(position)
+                return
+            except (TornError, CancelledError):
+                continue
+
+    def _nearest(self, position: Position) -> Keyframe:
+        return self.record.nearest(position) or self.record.first()
+
+    def _hopeless(self, aim: Aim | None) -> bool:
+        if aim is None:
+            return False
+        return aim.machine in self._dead if aim.machine is not None else self.all_dead
+
+    def _apply_inputs(self, target: Position) -> None:
+        for given in list(self.record.inputs_from(self.position)):
+            if given.at.vns != self.position.vns or given.after > target:
+                break
+            self._apply(given)
+
+    def _reached(self, aim: Aim | None) -> bool:
+        if aim is None or aim.machine is None:
+            return False
+        vm = self.machines[aim.machine]
+        return (aim.instret is not None and vm.instret >= aim.instret) or (
+            aim.console_total is not None and vm.console_total >= aim.console_total
+        )
+
+    def _segment_end(self, limit_vns: int) -> int:
+        quantum_ns, now = self._quantum_ns, self.position.vns
+        # Tick boundaries are where a cluster exchanges what its machines sent: prefer to end there.
+        boundary = (now + self._span_ns) // quantum_ns * quantum_ns
+        stops = [boundary if boundary > now else now + self._span_ns, limit_vns]
+        if self.position < self.record.end:
+            stops.append(self.record.end.vns)
+            stops += [record.keyframes.next_vns(now) or limit_vns for record in self.record.line()]
+            given = next((given for given in self.record.inputs_from(self.position) if given.at.vns > now), None)
+            stops += [given.at.vns] if given else []
+        return min(stop for stop in stops if stop > now)
+
+    def _run_segment(self, end_vns: int, aim: Aim | None) -> bool:
+        known = self.position < self.record.end
+        work, sent, begin_vns = self.work, sum(self.totals), self.position.vns
+        reached = False
+        if aim is not None:
+            end_vns, reached = self._run_aiming(aim, end_vns)
+        endings = self._run_all(end_vns)
+        if not self._collect(known):
+            raise _LostError
+        self.position = Position(end_vns)
+        if not known:
+            self.record.endings += endings
+            self.record.end = self.position
+        self._resize_span(self.work - work, sum(self.totals) - sent, end_vns - begin_vns)
+        return reached
+
+    def _run_aiming(self, aim: Aim, end_vns: int) -> tuple[int, bool]:
+        """Run those who may reach `aim` before `end_vns`; returns where the segment ends now, and whether one did."""
+        furthest_vns, reached = self.position.vns, False
+        for machine in range(len(self.machines)) if aim.machine is None else (aim.machine,):
+            vm = self.machines[machine]
+            if machine not in self._dead and self._run_one(machine, aim, end_vns):
+                # With several nanoseconds per instruction, its boundary may lie past the end that it was run to.
+                end_vns, reached = min(end_vns, vm.vns), True
+            furthest_vns = max(furthest_vns, vm.vns)
+        if aim.machine is None and reached and furthest_vns > end_vns:
+            raise _OvershotError(end_vns)
+        return end_vns, reached
+
+    def _run_one(self, machine: int, aim: Aim, end_vns: int) -> bool:
+        vm, sent = self.machines[machine], self._sent[machine]
+        if aim.instret is not None:
+            self._run_alone(vm, end_vns, instret=aim.instret)
+            return vm.instret >= aim.instret
+        log = self.record.consoles[machine]
+        if aim.console_total is not None:
+            last = log.read(aim.console_total - 1, aim.console_total)
+            while vm.console_total < aim.console_total and self._run_alone(vm, end_vns, console=last):
+                pass
+            return vm.console_total >= aim.console_total
+        assert aim.text, "an aim has one of the three"
+        # One byte at a time: a pattern that began in the segment before would not be seen whole in this one.
+        before = log.read(max(vm.console_total - len(aim.text), 0), vm.console_total)
+        while self._run_alone(vm, end_vns, console=aim.text[-1:]):
+            sent.take(vm)
+            if (before + sent.data).endswith(aim.text):
+                return True
+        return False
+
+    def _run_alone(
+        self, vm: Machine, end_vns: int, *, instret: int | None = None, console: bytes | None = None
+    ) -> bool:
+        """Run one machine ahead of the others; True if it stopped for its console."""
+        while True:
+            kind = vm.run(vns=end_vns, instret=instret, console=console).kind.name
+            if kind != "CANCELLED":
+                return kind == "CONSOLE"
+            # A cancel that came while nothing ran is still pending in the machine, and means nothing now.
+            if self._cancelled.is_set():
+                raise TornError(self.position.vns)
+
+    def _run_all(self, end_vns: int) -> list[Ending]:
+        """Bring every machine to `end_vns`; those that stop for good before are returned."""
+        endings: list[Ending] = []
+        while True:
+            self._cluster.run_to_vns(end_vns)
+            behind = [at for at, vm in enumerate(self.machines) if vm.vns < end_vns and at not in self._dead]
+            for machine in behind:
+                # Only a machine that stopped for good stops again at once, and says why.
+                stop = self.machines[machine].run(vns=self.machines[machine].vns + 1)
+                if stop.kind.name in FATAL:
+                    self._dead.add(machine)
+                    endings.append(self._ending(machine, stop))
+            behind = [at for at in behind if at not in self._dead]
+            if not behind:
+                return endings
+            if self._cancelled.is_set():
+                raise TornError(max(self.position.vns, min(self.machines[at].vns for at in behind)))
+
+    def _ending(self, machine: int, stop: StopLike) -> Ending:
+        return Ending(machine, self.machines[machine].vns, stop.kind.name.lower().replace("_", " "), stop.detail)
+
+    def _resize_span(self, work: int, sent: int, span_ns: int) -> None:
+        share = max(work / self._keyframe_insns, sent / SENT_BYTES_WANTED, 1 / SPAN_NS_MAX)
+        self._span_ns = max(min(int(span_ns / share), self._span_ns * SPAN_GROWTH_MAX, SPAN_NS_MAX), 1)
+
+    def _arrived(self) -> None:
+        """Compare with what is known of this position; keep a snapshot if the last one is far."""
+        keyframe = self.record.owner(self.position).keyframes.at(self.position)
+        if keyframe is not None:
+            self._verify(keyframe)
+            if keyframe.snapshot is not None:
+                self._keyframe_work = keyframe.work
+                return
+        if self.work - self._keyframe_work >= self._keyframe_insns:
+            self.hold()
+
+    # ---- what the machines say ------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        for vm, sent in zip(self.machines, self._sent, strict=True):
+            sent.take(vm)
+            sent.clear()
+            vm.take_log()
+
+    def _collect(self, known: bool) -> bool:
+        """Take in what was sent; False, and nothing taken, if some of it was lost."""
+        for vm, sent, log in zip(self.machines, self._sent, self.record.consoles, strict=True):
+            sent.take(vm)
+            if vm.console_total - len(sent.data) > log.total or len(sent.marks) > MARKS_MAX:
+                return False
+        for machine, (vm, sent) in enumerate(zip(self.machines, self._sent, strict=True)):
+            lines, log = vm.take_log(), self.record.consoles[machine]
+            start = vm.console_total - len(sent.data)
+            if known or start < log.total:
+                self._compare_console(machine, log, start, bytes(sent.data))
+            else:
+                log.append(sent.data, sent.marks)
+            sent.clear()
+            if not known:
+                room = max(LOG_LINES_MAX - len(self.record.log), 0)
+                self.record.log += [_dated(vm.vns, machine, line) for line in lines[:room]]
+        return True
+
+    def _compare_console(self, machine: int, log: ConsoleLog, start: int, data: bytes) -> None:
+        before = log.read(start, start + len(data))
+        if data == before:
+            return
+        at = next((at for at, (a, b) in enumerate(zip(data, before, strict=False)) if a != b), len(before))
+        where = f"{self.record.name}@{format_seconds(self.position.vns)}"
+        raise DivergenceError(machine, "console", f"byte {start + at} differs", where=where)
+
+    def unreachable(self, machine: int) -> UnreachableError:
+        """Why `machine` did not reach what was asked of it."""
+        endings = [ending for ending in self.record.endings_to(self.position) if ending.machine == machine]
+        if endings:
+            ending = endings[0]
+            what = f"machine {machine} stopped ({ending.kind}) at {format_seconds(ending.vns)} s"
+            return UnreachableError(what, hint="nothing of it runs after that; go back in time")
+        return UnreachableError(
+            f"machine {machine} did not get there by {format_seconds(self.position.vns)} s",
+            hint="if it is halted, let time pass with `run`, or type at its console",
+        )

@@ -1,0 +1,415 @@
+"""Multiverse: the tree of branches of one cluster, and the cursor in it.
+
+Owns the branches and their names; the way from one position to another is the driver's. Everything that is asked of
+it leaves the cursor at a valid position, also when it fails or is cancelled. Used by one thread at a time, except for
+`cancel` and for reading console logs.
+"""
+
+from collections.abc import Callable, Sequence
+
+from chaoscontrol.errors import ChaosControlError
+from chaoscontrol.timetravel.branch import Branch, BranchRecord, Ending, GivenInput, Input, typed_lines
+from chaoscontrol.timetravel.cluster_api import Cluster, Machine
+from chaoscontrol.timetravel.console_log import ConsoleLog
+from chaoscontrol.timetravel.driver import Aim, Driver, TornError
+from chaoscontrol.timetravel.errors import (
+    BranchError,
+    CancelledError,
+    DivergenceError,
+    MomentError,
+    PastError,
+    UnreachableError,
+)
+from chaoscontrol.timetravel.keyframes import Keyframe
+from chaoscontrol.timetravel.moment import BRANCH_NAME, Moment, Position, format_seconds
+
+ROOT_NAME = "main"
+
+KEYFRAME_INSNS = 2_000_000
+"""Work between keyframes at their densest, instructions of all machines together: what a rewind has to repeat."""
+DENSITY = 32
+"""Snapshots kept per distance: at distance d from the cursor they are at most d / 32 apart."""
+BUDGET_BYTES = 2 << 30
+"""Memory for snapshots, beyond which they are thinned harder."""
+EVENT_SPAN_NS = 1_000_000_000
+"""How often a search for the next event looks for machines that stopped, virtual nanoseconds."""
+END_OF_TIME_NS = 1 << 62
+"""The engine's own limit (native/run.c), 146 years."""
+ALL_INPUTS = 1 << 62
+"""As the ordinal of a target: after all inputs of that instant."""
+IDLE_NS_MAX = 60_000_000_000
+"""How long an instruction step lets an idle machine wait for its next instruction, virtual nanoseconds."""
+
+
+class BranchHead:
+    """The right to give inputs: the end of a branch, while the cursor is there.
+
+    Got from `Multiverse.head()` or `Multiverse.fork()`; it expires when the cursor moves back or elsewhere.
+    """
+
+    def __init__(self, multiverse: "Multiverse", record: BranchRecord, driver: Driver) -> None:
+        self._multiverse = multiverse
+        self._record = record
+        self._driver = driver
+
+    @property
+    def branch(self) -> str:
+        """Name of the branch."""
+        return self._record.name
+
+    def give(self, given: Input) -> GivenInput | None:
+        """Apply an input now and write it into the branch; None if the machine's queue was full.
+
+        Less than was given may have been taken: the result says what. Raises PastError if the handle has expired.
+        """
+        if self._driver.record is not self._record or not self._multiverse.at_end:
+            raise PastError(
+                f"{self._record.name} is not at its end any more", hint="fork, or go back to the end of the branch"
+            )
+        if not 0 <= given.machine < len(self._driver.machines):
+            raise PastError(f"there is no machine {given.machine}", hint=f"0 to {len(self._driver.machines) - 1}")
+        taken = self._driver.give(given)
+        if taken is not None:
+            self._record.inputs.append(taken)
+            self._record.end = self._driver.position
+        return taken
+
+
+class Multiverse:
+    """All histories of `cluster`, which stands at virtual time 0, loaded and never run."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        keyframe_insns: int = KEYFRAME_INSNS,
+        density: int = DENSITY,
+        budget_bytes: int = BUDGET_BYTES,
+    ) -> None:
+        consoles = [ConsoleLog() for _ in cluster.vms]
+        root = BranchRecord(ROOT_NAME, None, None, Position(0), Position(0), consoles)
+        self._records = {ROOT_NAME: root}
+        self._quantum_ns = cluster.config.quantum_ns
+        self._driver = Driver(cluster, root, keyframe_insns=keyframe_insns, density=density, budget_bytes=budget_bytes)
+
+        self.target_vns: int | None = None
+        """Where the movement under way goes, if that is known beforehand; a watcher may say how far it got."""
+
+    # ---- the cursor -------------------------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> Position:
+        """Where the cursor is on `branch`."""
+        return self._driver.position
+
+    @property
+    def branch(self) -> Branch:
+        """The branch that the cursor follows; before its start, the cursor is in its inherited past."""
+        return self._driver.record.picture()
+
+    @property
+    def at_end(self) -> bool:
+        """Is the future of the cursor unwritten?"""
+        return self._driver.position == self._driver.record.end
+
+    @property
+    def all_stopped(self) -> bool:
+        """Is no machine left to run?"""
+        return self._driver.all_dead
+
+    @property
+    def tick(self) -> int:
+        """Whole ticks since boot."""
+        return self.position.vns // self._quantum_ns
+
+    @property
+    def instrets(self) -> tuple[int, ...]:
+        """Instructions retired, per machine."""
+        return self._driver.instrets
+
+    @property
+    def console_totals(self) -> tuple[int, ...]:
+        """Console bytes sent, per machine."""
+        return self._driver.totals
+
+    @property
+    def machines(self) -> Sequence[Machine]:
+        """For looking at; only this object may run them or write to them."""
+        return self._driver.machines
+
+    def moment(self, *, remember: bool = False) -> Moment:
+        """The cursor as a value. `remember`: name the part that differs should a replay ever not come back to it."""
+        if remember:
+            self._driver.remember()
+        return Moment(self._driver.record.name, self.position, self._driver.marks())
+
+    # ---- the tree ---------------------------------------------------------------------------------------------------
+
+    def branches(self) -> tuple[Branch, ...]:
+        """All branches in the order in which they were made."""
+        return tuple(record.picture() for record in self._records.values())
+
+    def find_branch(self, name: str) -> Branch:
+        """The branch called `name`; raises BranchError."""
+        return self._record(name).picture()
+
+    def _record(self, name: str) -> BranchRecord:
+        record = self._records.get(name)
+        if record is None:
+            raise BranchError(f"no branch {name!r}", hint=f"branches: {', '.join(self._records)}")
+        return record
+
+    def consoles(self, branch: str | None = None) -> tuple[ConsoleLog, ...]:
+        """Console logs of a branch (the cursor's), per machine; safe to read from other threads."""
+        record = self._driver.record if branch is None else self._record(branch)
+        return tuple(record.consoles)
+
+    def machine_log(self) -> list[tuple[int, int, str]]:
+        """(virtual time, machine, line) of what the machines logged up to the cursor on its line of history."""
+        lines: list[tuple[int, int, str]] = []
+        for record, last in self._driver.record.spans():
+            lines += [entry for entry in record.log if entry[0] <= min(last.vns, self.position.vns)]
+        return lines
+
+    def inputs(self, branch: str | None = None) -> list[GivenInput]:
+        """All inputs of a branch's (the cursor's) line of history, in order, those after the cursor included."""
+        record = self._driver.record if branch is None else self._record(branch)
+        return list(record.inputs_from(Position(0)))
+
+    def endings(self) -> list[Ending]:
+        """Machines that stop for good on the cursor's line of history, those after the cursor included."""
+        return self._driver.record.endings_to(self._driver.record.end)
+
+    def compare(self, a: Moment, b: Moment) -> int:
+        """-1, 0 or 1 as `a` is before, at or after `b`; raises MomentError if neither is in the other's history."""
+        first, second = self._record(a.branch), self._record(b.branch)
+        if second.holds(first.owner(a.position), a.position) or first.holds(second.owner(b.position), b.position):
+            return (a.position > b.position) - (a.position < b.position)
+        raise MomentError(f"{a.brief} and {b.brief} have parted", hint="neither is in the other's history")
+
+    def head(self) -> BranchHead | None:
+        """The right to give inputs here, or None where the future is written already."""
+        return BranchHead(self, self._driver.record, self._driver) if self.at_end else None
+
+    def fork(self, name: str | None = None) -> BranchHead:
+        """A new branch from the cursor, followed from now on; it owns its future. Raises BranchError for the name."""
+        name = self._free_name() if name is None else name
+        if BRANCH_NAME.fullmatch(name) is None:
+            raise BranchError(f"a branch cannot be called {name!r}", hint="use a letter, then letters, digits, - or _")
+        if name in self._records:
+            raise BranchError(f"there is a branch {name!r} already", hint="choose another name")
+        driver = self._driver
+        parent = driver.record.owner(driver.position)
+        moment = Moment(parent.name, driver.position, driver.marks())
+        driver.hold()
+        consoles = [ConsoleLog(log, total) for log, total in zip(parent.consoles, driver.totals, strict=True)]
+        record = BranchRecord(name, parent, moment, driver.position, driver.position, consoles)
+        self._records[name] = record
+        driver.record = record
+        return BranchHead(self, record, driver)
+
+    def _free_name(self) -> str:
+        number = len(self._records)
+        while f"b{number}" in self._records:
+            number += 1
+        return f"b{number}"
+
+    # ---- moving -----------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """From any thread: the movement under way raises CancelledError soon, with the cursor at a valid position."""
+        self._driver.cancel()
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call `callback` now and then while moving, from the moving thread; `position` says how far it got."""
+        self._driver.watch = callback
+
+    def run_to(self, vns: int) -> None:
+        """Go forward to virtual time `vns`, nanoseconds, after the inputs of that instant."""
+        self._move(lambda: self._driver.advance(Position(vns, ALL_INPUTS)), target_vns=vns)
+
+    def goto(self, moment: Moment) -> None:
+        """Go to a moment and verify it. Raises DivergenceError if the cluster is not as the moment says."""
+        record = self._record(moment.branch)
+        if len(moment.machines) != len(self.machines):
+            raise MomentError(
+                f"{moment.brief} is of a cluster of {len(moment.machines)}", hint=f"this one has {len(self.machines)}"
+            )
+        if moment.position.ordinal > record.inputs_at(moment.position.vns):
+            raise MomentError(f"{moment.brief} comes after inputs that were never given here")
+        self._travel(record, moment.position)
+        self._driver.verify_moment(moment)
+
+    def goto_time(self, vns: int, *, branch: str | None = None, ordinal: int | None = None) -> None:
+        """Go to virtual time `vns` of a branch (the cursor's), after `ordinal` of the inputs of that instant (all)."""
+        record = self._driver.record if branch is None else self._record(branch)
+        self._travel(record, Position(vns, record.inputs_at(vns) if ordinal is None else ordinal))
+
+    def goto_end(self, branch: str | None = None) -> None:
+        """Go to the end of a branch (the cursor's), where it owns its future."""
+        record = self._driver.record if branch is None else self._record(branch)
+        self._travel(record, record.end)
+
+    def goto_instret(self, machine: int, instret: int) -> None:
+        """Go to the instant at which `machine` has just retired `instret` instructions."""
+        if instret < 0:
+            raise UnreachableError(f"machine {machine} has retired {self.instrets[machine]} instructions only")
+        self._seek(Aim(machine, instret=instret), lambda keyframe: keyframe.instrets[machine] < instret)
+
+    def goto_console(self, machine: int, total: int) -> None:
+        """Go to the instant at which `machine` has just sent byte number `total` of what its console log holds."""
+        self._seek(Aim(machine, console_total=total), lambda keyframe: keyframe.totals[machine] < total)
+
+    def step_ticks(self, count: int) -> None:
+        """Go `count` tick boundaries forward, or back if negative; from within a tick the first is its own end."""
+        vns, quantum_ns = self.position.vns, self._quantum_ns
+        tick = vns // quantum_ns if count >= 0 else -(-vns // quantum_ns)
+        self.step_to(max(tick + count, 0) * quantum_ns)
+
+    def step_insns(self, machine: int, count: int) -> None:
+        """Go `count` instructions of `machine` forward, or back if negative."""
+        instret = self.instrets[machine] + count
+        if instret < 0:
+            raise UnreachableError(f"machine {machine} has retired {self.instrets[machine]} instructions only")
+        self.goto_instret(machine, instret)
+
+    def step_to(self, vns: int) -> None:
+        """Go to virtual time `vns` of the cursor's branch, forward or back; never before 0."""
+        self.goto_time(max(vns, 0))
+
+    def until(self, text: bytes, machine: int | None = None, *, limit_vns: int | None = None) -> bool:
+        """Go forward until `text` has just been sent by `machine`'s console (None: by any).
+
+        False if it was not by virtual time `limit_vns`, or by the time when none is left to run.
+        """
+        reached = False
+
+        def go() -> None:
+            nonlocal reached
+            end = Position(END_OF_TIME_NS if limit_vns is None else limit_vns, ALL_INPUTS)
+            reached = self._driver.advance(end, Aim(machine, text=text))
+
+        self._move(go)
+        return reached
+
+    def next_event(self) -> None:
+        """Go forward to where a console line has just ended, an input is about to be given, or a machine has stopped.
+
+        Where nothing is known to come, runs until something does or no machine is left to run.
+        """
+
+        def go() -> None:
+            driver = self._driver
+            ahead = [at for at in self.landmarks() if at.vns > driver.position.vns]
+            if not ahead:
+                self._next_unknown()
+            elif not driver.advance(min(ahead), Aim(None, text=b"\n")):
+                driver.advance(min(ahead))
+
+        self._move(go)
+
+    def _next_unknown(self) -> None:
+        driver = self._driver
+        endings = len(driver.record.endings)
+        while not driver.advance(Position(driver.position.vns + EVENT_SPAN_NS, ALL_INPUTS), Aim(None, text=b"\n")):
+            if len(driver.record.endings) > endings or driver.all_dead:
+                return
+
+    def previous_event(self) -> None:
+        """Go back to the latest such event before the cursor; to the beginning if there is none."""
+
+        def go() -> None:
+            driver = self._driver
+            origin = driver.position
+            behind = [at for at in self.landmarks() if at < origin]
+            line_end = self._line_end_before(origin.vns)
+            behind += [] if line_end is None else [Position(line_end, driver.record.inputs_at(line_end))]
+            self._go(driver.record, max(behind, default=Position(0)))
+
+        self._move(go)
+
+    def landmarks(self) -> list[Position]:
+        """Where inputs are about to be given and machines have stopped, on the cursor's line of history."""
+        record = self._driver.record
+        inputs = [group[0].at for group in typed_lines(record.inputs_from(Position(0)))]
+        endings = [Position(ending.vns, record.inputs_at(ending.vns)) for ending in self.endings()]
+        return [*inputs, *endings]
+
+    def _line_end_before(self, vns: int) -> int | None:
+        """Virtual time of the last end of a console line before `vns`. Moves the cursor about."""
+        driver, best = self._driver, None
+        for machine, (log, total) in enumerate(zip(driver.record.consoles, driver.totals, strict=True)):
+            at = log.rfind(b"\n", 0, total)
+            while at >= 0:
+                # The line's first byte came before its end, the next line's after it.
+                following = log.lines_begun(at + 1)
+                latest = log.line_vns(following) if following < log.lines_begun(total) else vns
+                if best is not None and latest <= best:
+                    break
+                self._find(Aim(machine, console_total=at + 1), lambda frame, m=machine, n=at: frame.totals[m] <= n)
+                if driver.position.vns < vns:
+                    best = max(best or 0, driver.position.vns)
+                    break
+                at = log.rfind(b"\n", 0, at)
+        return best
+
+    def _seek(self, aim: Aim, before: Callable[[Keyframe], bool]) -> None:
+        self._move(lambda: self._find(aim, before))
+
+    def _find(self, aim: Aim, before: Callable[[Keyframe], bool]) -> None:
+        """Go to where the machine of `aim` reaches it; `before`: is the keyframe before that?"""
+        driver = self._driver
+        assert aim.machine is not None, "only `until` asks for any machine"
+        if not self._is_before(aim):
+            driver.hold()
+            driver.restore(driver.record, driver.record.nearest(driver.position, before) or driver.record.first())
+            if driver.position == Position(0) and not self._is_before(aim):
+                return
+        limit_vns = max(driver.record.end.vns, driver.position.vns) + IDLE_NS_MAX
+        if not driver.advance(Position(limit_vns, ALL_INPUTS), aim):
+            raise driver.unreachable(aim.machine)
+
+    def _is_before(self, aim: Aim) -> bool:
+        assert aim.machine is not None, "only `until` asks for any machine"
+        if aim.instret is not None:
+            return self.instrets[aim.machine] < aim.instret
+        assert aim.console_total is not None, "an aim has one of the three"
+        return self.console_totals[aim.machine] < aim.console_total
+
+    def _travel(self, record: BranchRecord, target: Position) -> None:
+        self._move(lambda: self._go(record, target), returning=True, target_vns=target.vns)
+
+    def _go(self, record: BranchRecord, target: Position) -> None:
+        driver = self._driver
+        here = record.holds(driver.record.owner(driver.position), driver.position)
+        nearest = record.nearest(target) or record.first()
+        if not here or not nearest.position <= driver.position <= target:
+            # Holding may thin keyframes, so the nearest one is looked up again.
+            driver.hold()
+            driver.restore(record, record.nearest(target) or record.first())
+        driver.record = record
+        driver.advance(target)
+
+    def _move(self, go: Callable[[], object], *, returning: bool = False, target_vns: int | None = None) -> None:
+        """Do `go`; whatever happens, end at a valid position. `returning`: where it began if it is cancelled."""
+        driver = self._driver
+        origin, record = driver.position, driver.record
+        driver.clear_cancel()
+        self.target_vns = target_vns
+        try:
+            go()
+        except (TornError, CancelledError) as stopped:
+            if returning:
+                driver.come_back(record, origin)
+            elif isinstance(stopped, TornError):
+                driver.come_back(driver.record, Position(stopped.common_vns))
+            raise CancelledError("cancelled", where=f"at {format_seconds(self.position.vns)} s") from None
+        except UnreachableError:
+            # It went as far as it could, which shows why.
+            raise
+        except DivergenceError:
+            driver.restore(record, record.first())
+            raise
+        except ChaosControlError:
+            driver.come_back(record, origin)
+            raise

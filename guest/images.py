@@ -1,0 +1,294 @@
+"""The committed guest images: build them, check that they can be built again, verify what is there.
+
+    python3 -m guest.images build [--only NAME ...]    rebuild into guest/images (what `make images` calls)
+    python3 -m guest.images check [--only NAME ...]    rebuild elsewhere and say whether the bits are the same
+    python3 -m guest.images verify                     do the files match the manifest, and it its sources?
+
+Exit codes: 0 yes; 1 no, something differs; 2 could not tell, because something is missing.
+
+Images are stored zstd-compressed with a manifest of hashes, sources, licences and build commands. What a build makes
+is judged by the hash of the uncompressed bytes: a newer zstd may pack the same image differently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from guest import pack, toolchain
+from guest.kernel import build as kernel
+from guest.programs import build as programs
+from guest.toolchain import BuildError
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = Path(__file__).resolve().parent / "images"
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+ZSTD_LEVEL = 19
+UNCOMPRESSED_BYTES_MAX = 1 << 30
+"""No image is larger; a damaged frame header must not allocate what it pleases."""
+TOTAL_BYTES_MAX = 5_000_000
+"""What all images together may weigh in the repository."""
+
+LICENCE_KERNEL = "GPL-2.0-only WITH Linux-syscall-note"
+LICENCE_PROGRAM = "Apache-2.0 AND MIT"
+"""Our program, linked with musl (MIT)."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One thing that is built, and the images that come of it."""
+
+    name: str
+    make: Callable[[Path, int], dict[str, bytes]]
+    """Build in a directory with a number of jobs; the uncompressed images by their file name."""
+    inputs: Callable[[], list[Path]]
+    """What the image is made of in this repository. The build scripts decide the bits as well, but only `check` can
+    tell a comment in them from a flag."""
+    packages: tuple[str, ...]
+    """Debian packages whose source or code is in the result."""
+    licence: str
+    images: dict[str, str]
+    """File name to what it is."""
+
+
+def _make_kernel(work: Path, jobs: int) -> dict[str, bytes]:
+    kernel.build(work, work / "tree", jobs)
+    return {
+        "vmlinux-6.1": (work / "vmlinux").read_bytes(),
+        "vmlinux-6.1.sym": (work / "vmlinux.sym").read_bytes(),
+    }
+
+
+def _make_hello(work: Path, jobs: int) -> dict[str, bytes]:
+    del jobs  # one compiler run
+    programs.build("hello", work)
+    return {
+        "hello.cpio": pack.initramfs((work / "hello").read_bytes()),
+        "hello.sym": (work / "hello.sym").read_bytes(),
+    }
+
+
+RECIPES = (
+    Recipe(
+        "kernel",
+        _make_kernel,
+        kernel.inputs,
+        (toolchain.KERNEL_PACKAGE,),
+        LICENCE_KERNEL,
+        {
+            "vmlinux-6.1": "Linux kernel, an ELF file to be entered at its 64-bit entry point",
+            "vmlinux-6.1.sym": "symbols of that kernel: .symtab and .debug_frame in an ELF file of empty sections",
+        },
+    ),
+    Recipe(
+        "hello",
+        _make_hello,
+        lambda: programs.inputs("hello"),
+        ("musl-dev",),
+        LICENCE_PROGRAM,
+        {
+            "hello.cpio": "initramfs with the program hello as /init",
+            "hello.sym": "symbols and line tables of /init",
+        },
+    ),
+)
+
+
+# --- one image ---------------------------------------------------------------------------------------------------
+
+
+def compress(data: bytes) -> bytes:
+    """A zstd frame that knows its content's size, so that a reader can allocate once."""
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True).compress(data)
+
+
+def decompress(frame: bytes) -> bytes:
+    """The content of a frame made by compress(). Raises BuildError if it is damaged or too large."""
+    try:
+        size = zstandard.frame_content_size(frame)
+        if not 0 <= size <= UNCOMPRESSED_BYTES_MAX:
+            raise BuildError(f"the frame says it holds {size} bytes")
+        return zstandard.ZstdDecompressor().decompress(frame)
+    except zstandard.ZstdError as error:
+        raise BuildError(f"not a whole zstd frame: {error}") from error
+
+
+def fingerprint(data: bytes) -> dict[str, str | int]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _input_hashes(recipe: Recipe) -> dict[str, str]:
+    return {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in recipe.inputs()
+    }
+
+
+# --- the manifest ------------------------------------------------------------------------------------------------
+
+
+def read_manifest(images: Path = IMAGES) -> dict[str, Any]:
+    path = images / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BuildError(f"{path}: {error}") from error
+    if manifest.get("format") != MANIFEST_FORMAT:
+        raise BuildError(f"{path}: format {manifest.get('format')}, expected {MANIFEST_FORMAT}")
+    return manifest
+
+
+def write_manifest(manifest: dict[str, Any], images: Path = IMAGES) -> None:
+    (images / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def _describe(recipe: Recipe, made: dict[str, bytes]) -> dict[str, Any]:
+    """The manifest's entry for what a recipe made."""
+    assert made.keys() == recipe.images.keys()
+    return {
+        "licence": recipe.licence,
+        "build": f"python3 -m guest.images build --only {recipe.name}",
+        "packages": {package: toolchain.package_version(package) for package in recipe.packages},
+        "toolchain": {
+            **{package: toolchain.package_version(package) for package in toolchain.VERSIONED_PACKAGES},
+            **{f"{program} --version": banner for program, banner in toolchain.compiler_banners().items()},
+        },
+        "inputs": _input_hashes(recipe),
+        "images": {
+            name: {
+                "about": recipe.images[name],
+                "file": f"{name}.zst",
+                "compressed": fingerprint(compress(data)),
+                "uncompressed": fingerprint(data),
+            }
+            for name, data in made.items()
+        },
+    }
+
+
+# --- the three commands ------------------------------------------------------------------------------------------
+
+
+def build(recipes: Iterable[Recipe], jobs: int) -> int:
+    IMAGES.mkdir(exist_ok=True)
+    manifest: dict[str, Any] = {"format": MANIFEST_FORMAT, "recipes": {}}
+    if (IMAGES / MANIFEST).exists():
+        manifest = read_manifest()
+    for recipe in recipes:
+        made = _make(recipe, jobs)
+        for name, data in made.items():
+            frame = compress(data)
+            assert decompress(frame) == data
+            (IMAGES / f"{name}.zst").write_bytes(frame)
+            print(f"{name}.zst: {len(frame)} bytes, {len(data)} unpacked")
+        manifest["recipes"][recipe.name] = _describe(recipe, made)
+    write_manifest(manifest)
+    return 0
+
+
+def check(recipes: Iterable[Recipe], jobs: int) -> int:
+    """Build again and compare. Says for each image whether it is bit-identical, and if not, what may be why."""
+    manifest = read_manifest()
+    different = False
+    for recipe in recipes:
+        then = manifest["recipes"].get(recipe.name)
+        if then is None:
+            raise BuildError(f"{recipe.name}: not in the manifest; run: {_build_command(recipe)}")
+        now = _describe(recipe, _make(recipe, jobs))
+        for name, image in now["images"].items():
+            same = image["uncompressed"] == then["images"][name]["uncompressed"]
+            print(f"{name}: {'bit-identical' if same else 'DIFFERS'}")
+            different |= not same
+        for reason in _changes(then, now):
+            print(f"  note: {reason}")
+    return 1 if different else 0
+
+
+def verify(images: Path = IMAGES) -> list[str]:
+    """What is wrong with the committed images: empty if every file is what the manifest says it is."""
+    manifest = read_manifest(images)
+    wrong: list[str] = []
+    listed = {MANIFEST}
+    for recipe in RECIPES:
+        then = manifest["recipes"].get(recipe.name, {"images": {}, "inputs": {}})
+        for name in sorted(recipe.images.keys() - then["images"].keys()):
+            wrong.append(f"{name}: not in the manifest; run: {_build_command(recipe)}")
+        for name, image in then["images"].items():
+            listed.add(image["file"])
+            wrong += [f"{name}: {problem}" for problem in _image_problems(images / image["file"], image)]
+        if then["inputs"] != _input_hashes(recipe):
+            wrong.append(f"{recipe.name}: its sources changed since it was built; run: {_build_command(recipe)}")
+    present = {path.name for path in images.iterdir()}
+    wrong += [f"{name}: no entry in the manifest" for name in sorted(present - listed)]
+    total_bytes = sum(path.stat().st_size for path in images.iterdir())
+    if total_bytes > TOTAL_BYTES_MAX:
+        wrong.append(f"{images}: {total_bytes} bytes, more than {TOTAL_BYTES_MAX}")
+    return wrong
+
+
+def _image_problems(path: Path, image: dict[str, Any]) -> list[str]:
+    if not path.exists():
+        return [f"{path} is missing"]
+    frame = path.read_bytes()
+    if fingerprint(frame) != image["compressed"]:
+        return [f"{path} is not the file of the manifest"]
+    try:
+        same = fingerprint(decompress(frame)) == image["uncompressed"]
+    except BuildError as error:
+        return [str(error)]
+    return [] if same else [f"{path} does not unpack to the image of the manifest"]
+
+
+def _changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two builds of one recipe besides the result."""
+    return [
+        f"{what} is {now[group].get(what)}, the manifest's is {then[group].get(what)}"
+        for group in ("packages", "toolchain", "inputs")
+        for what in sorted(then[group].keys() | now[group].keys())
+        if then[group].get(what) != now[group].get(what)
+    ]
+
+
+def _make(recipe: Recipe, jobs: int) -> dict[str, bytes]:
+    print(f"building {recipe.name} ...", flush=True)
+    with tempfile.TemporaryDirectory(prefix=f"guest-{recipe.name}-") as work:
+        return recipe.make(Path(work), jobs)
+
+
+def _build_command(recipe: Recipe) -> str:
+    return f"python3 -m guest.images build --only {recipe.name}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m guest.images", description="The committed guest images.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, help_text in (("build", "rebuild into guest/images"), ("check", "rebuild and compare the bits")):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("--only", action="append", choices=[recipe.name for recipe in RECIPES])
+        command.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    commands.add_parser("verify", help="compare the files with the manifest, and the manifest with the sources")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "verify":
+            wrong = verify()
+            print("\n".join(wrong) if wrong else "every image is what the manifest says")
+            return 1 if wrong else 0
+        recipes = [recipe for recipe in RECIPES if options.only is None or recipe.name in options.only]
+        return (build if options.command == "build" else check)(recipes, options.jobs)
+    except (BuildError, OSError) as error:
+        print(f"guest.images: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

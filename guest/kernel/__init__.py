@@ -1,0 +1,1 @@
+"""The guest kernel: configuration, patches and how it is built."""

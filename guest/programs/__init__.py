@@ -1,0 +1,1 @@
+"""The guest programs, a directory each, and how they are built."""

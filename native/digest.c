@@ -1,0 +1,208 @@
+/*
+ * digest.c: the hash of a page and the 128-bit digest of a machine's whole state, kept up to date from dirty pages.
+ *
+ * The digest is the hash of a short record: the registers' hash, the devices' hash, the time and counters, and the sum
+ * mod 2^128 over all pages of the page's hash mixed with its number.  The sum does not depend on the order of
+ * updates, so a page that changed costs one subtraction and one addition, whatever came before.
+ *
+ * The hash is fast and mixes well, but it is no cryptographic one: it tells states apart, not forgeries.
+ */
+#include "pages.h"
+
+/* ---- the hash ------------------------------------------------------------------------------------------------------- */
+/* Fractional parts of the square roots of the first eight primes, 64 bits of each (also SHA-512's initial values). */
+static const uint64_t K[8] = {
+    0x6A09E667F3BCC908, 0xBB67AE8584CAA73B, 0x3C6EF372FE94F82B, 0xA54FF53A5F1D36F1,
+    0x510E527FADE682D1, 0x9B05688C2B3E6C1F, 0x1F83D9ABFB41BD6B, 0x5BE0CD19137E2179,
+};
+
+struct lane { uint64_t x, y; };
+
+/* Take in 128 bits.  The product of both halves spreads each over all 128 bits; adding the halves to it keeps what a
+ * factor of 0 would lose. */
+static inline struct lane absorb(struct lane l, uint64_t a, uint64_t b)
+{
+    const uint64_t x = l.x ^ a, y = l.y ^ b;
+    const cc_u128 p = (cc_u128)x * y;
+    return (struct lane){(uint64_t)p + y, (uint64_t)(p >> 64) + x};
+}
+
+static inline uint64_t load(const uint8_t *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);           /* any alignment; every host that this runs on is little-endian */
+    return v;
+}
+
+static inline struct lane absorb_at(struct lane l, const uint8_t *p)
+{
+    return absorb(l, load(p), load(p + 8));
+}
+
+static inline struct lane finish(struct lane l)
+{
+    l = absorb(l, K[2], K[5]);
+    l = absorb(l, K[6], K[1]);
+    l = absorb(l, K[4], K[7]);
+    return absorb(l, K[3], K[0]);
+}
+
+/* Four independent lanes of 16 bytes, because a multiplication takes several cycles but one can be started in each.
+ * soon and later: what the caller will read next, brought into the cache line by line on the way: hashing waits for
+ * memory, mostly, and more so if it asks for one thing at a time. */
+static inline cc_digest hash_all(const uint8_t *p, size_t size, const uint8_t *soon, const uint8_t *later)
+{
+    struct lane l0 = {K[0], K[1]}, l1 = {K[2], K[3]}, l2 = {K[4], K[5]}, l3 = {K[6], K[7]};
+    size_t at = 0;
+    for (; size - at >= 64; at += 64) {
+        if (soon)
+            __builtin_prefetch(soon + at);
+        if (later)
+            __builtin_prefetch(later + at);
+        l0 = absorb_at(l0, p + at);
+        l1 = absorb_at(l1, p + at + 16);
+        l2 = absorb_at(l2, p + at + 32);
+        l3 = absorb_at(l3, p + at + 48);
+    }
+    if (at < size) {
+        uint8_t tail[64] = {0};
+        memcpy(tail, p + at, size - at);
+        l0 = absorb_at(l0, tail);
+        l1 = absorb_at(l1, tail + 16);
+        l2 = absorb_at(l2, tail + 32);
+        l3 = absorb_at(l3, tail + 48);
+    }
+    l0 = absorb(l0, l1.x, l1.y);
+    l0 = absorb(l0, l2.x, l2.y);
+    l0 = absorb(l0, l3.x, l3.y);
+    l0 = finish(absorb(l0, size, CC_DIGEST_VERSION));
+    return (cc_digest){l0.x, l0.y};
+}
+
+cc_digest cc_hash_bytes(const void *src, size_t size)
+{
+    return hash_all(src, size, NULL, NULL);
+}
+
+static bool is_zero(const uint8_t *p)
+{
+    for (size_t i = 0; i < CC_PAGE_SIZE; i += 64) {
+        uint64_t any = 0;
+        for (size_t j = 0; j < 64; j += 8)
+            any |= load(p + i + j);
+        if (any)
+            return false;
+    }
+    return true;
+}
+
+static cc_digest page_hash(const uint8_t *page, const uint8_t *soon, const uint8_t *later)
+{
+    if (is_zero(page))
+        return (cc_digest){0, 0};
+    cc_digest h = hash_all(page, CC_PAGE_SIZE, soon, later);
+    if (cc_unlikely(!(h.lo | h.hi)))
+        h.lo = 1;                      /* 0 is what zero pages have, and only they */
+    return h;
+}
+
+cc_digest cc_hash_page(const uint8_t *page)
+{
+    return page_hash(page, page, page);
+}
+
+cc_u128 cc_hash_keyed(cc_digest hash, uint64_t page)
+{
+    if (!(hash.lo | hash.hi))
+        return 0;
+    struct lane l = {K[0], K[1]};
+    l = absorb(l, hash.lo, hash.hi);
+    l = finish(absorb(l, page, CC_DIGEST_VERSION));
+    return (cc_u128)l.y << 64 | l.x;
+}
+
+/* ---- keeping it up to date ------------------------------------------------------------------------------------------ */
+void cc_digest_refresh(cc_machine *m, uint64_t page, const uint8_t *soon, const uint8_t *later)
+{
+    struct cc_pagemap *pm = m->pagemap;
+    if (!(m->page_flags[page] & CC_PF_DIRTY_DIGEST))
+        return;
+    const cc_digest was = pm->hash[page];
+    const cc_digest now = page_hash(m->ram + (page << CC_PAGE_SHIFT), soon, later);
+    m->page_flags[page] &= (uint8_t)~CC_PF_DIRTY_DIGEST;
+    if (now.lo != was.lo || now.hi != was.hi) {
+        pm->sum += cc_hash_keyed(now, page) - cc_hash_keyed(was, page);
+        pm->hash[page] = now;
+    }
+}
+
+void cc_digest_compact(cc_machine *m)
+{
+    cc_pagelist *list = &m->dirty_digest;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < list->n; i++)
+        if (m->page_flags[list->page[i]] & CC_PF_DIRTY_DIGEST)
+            list->page[n++] = list->page[i];
+    list->n = n;
+}
+
+cc_digest cc_digest_combine(cc_u128 pages, uint64_t npages, uint64_t vns, const struct cc_state *st)
+{
+    const cc_digest cpu = cc_hash_bytes(&st->regs, sizeof st->regs);
+    const cc_digest devices = cc_hash_bytes(&st->dev, sizeof st->dev);
+    /* Time as (instret, vns): how vns is divided into a base and instructions since is not part of the state. */
+    const uint64_t record[] = {
+        npages, (uint64_t)pages, (uint64_t)(pages >> 64), cpu.lo, cpu.hi, devices.lo, devices.hi,
+        st->instret, vns,
+        st->stats.exits, st->stats.io_reads, st->stats.io_writes, st->stats.mmio_accesses,
+        st->stats.halts, st->stats.interrupts, st->stats.exceptions,
+    };
+    return cc_hash_bytes(record, sizeof record);
+}
+
+void cc_digest_now(cc_machine *m, cc_digest *out)
+{
+    m->ops->sync_dirty(m);
+    const cc_pagelist list = m->dirty_digest;
+    for (uint32_t i = 0; i < list.n; i++) {
+        const uint8_t *next = m->ram + ((uint64_t)list.page[i + 1 < list.n ? i + 1 : i] << CC_PAGE_SHIFT);
+        cc_digest_refresh(m, list.page[i], next, next);
+    }
+    m->dirty_digest.n = 0;
+    if (list.n)
+        m->ops->protect_writes(m);
+    cc_state_save(m, &m->pagemap->image.state);
+    *out = cc_digest_combine(m->pagemap->sum, m->npages, cc_now(m), &m->pagemap->image.state);
+}
+
+void cc_digest_page(cc_machine *m, uint64_t page, cc_digest *out)
+{
+    *out = (cc_digest){0, 0};
+    if (page >= m->npages)
+        return;
+    m->ops->sync_dirty(m);
+    *out = m->page_flags[page] & CC_PF_DIRTY_DIGEST ? cc_hash_page(m->ram + (page << CC_PAGE_SHIFT))
+                                                    : m->pagemap->hash[page];
+}
+
+void cc_digest_cpu(cc_machine *m, cc_digest *out)
+{
+    cc_regs r;
+    memset(&r, 0, sizeof r);
+    m->ops->get_regs(m, &r);
+    *out = cc_hash_bytes(&r, sizeof r);
+}
+
+void cc_digest_devices(cc_machine *m, cc_digest *out)
+{
+    *out = cc_hash_bytes(&m->dev, sizeof m->dev);
+}
+
+void cc_digest_from_scratch(cc_machine *m, cc_digest *out)
+{
+    cc_u128 sum = 0;
+    for (uint64_t page = 0; page < m->npages; page++)
+        sum += cc_hash_keyed(cc_hash_page(m->ram + (page << CC_PAGE_SHIFT)), page);
+    cc_state_save(m, &m->pagemap->image.state);
+    *out = cc_digest_combine(sum, m->npages, cc_now(m), &m->pagemap->image.state);
+}

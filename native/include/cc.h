@@ -1,0 +1,217 @@
+/*
+ * cc.h: the engine's public interface.
+ *
+ * One machine is RAM + one vCPU + devices + an event queue ordered by virtual time.  This header is the only one
+ * that programs outside native/ include, and the source of the Python binding's declarations, so it holds plain
+ * declarations and integer constants only (build.py strips the preprocessor lines around them).
+ *
+ * Every function that can fail returns 0 or a negative CC_E* code; cc_error() then gives one line saying what
+ * went wrong and what to do.  A machine may be used by one thread at a time; different machines are independent,
+ * also when they share a page store.  Times are virtual nanoseconds (vns) or retired instructions (instret).
+ */
+#ifndef CC_H
+#define CC_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+
+/* [cdef-begin] */
+
+/* ---- error codes -------------------------------------------------------------------------------------------- */
+#define CC_OK 0
+#define CC_EINVAL -1       /* an argument is outside its documented range */
+#define CC_ENOMEM -2       /* the host refused memory */
+#define CC_EBUDGET -3      /* the page store's memory budget would be passed */
+#define CC_EFAULT -4       /* a guest virtual address is not mapped, or physical memory is out of range */
+#define CC_ENOTSUP -5      /* this host or vCPU kind cannot do it */
+#define CC_EHOST -6        /* a host facility failed (the KVM device, mmap, ...) */
+
+/* ---- why a run stopped ---------------------------------------------------------------------------------------- */
+#define CC_STOP_NONE 0
+#define CC_STOP_INSTRET 1       /* the asked instruction count was reached, exactly */
+#define CC_STOP_VNS 2           /* the asked virtual time was reached (first boundary at or after it) */
+#define CC_STOP_CONSOLE 3       /* the console pattern was completed by the last retired instruction */
+#define CC_STOP_HYPERCALL 4     /* the guest wrote the SDK port; the page is in guest memory */
+#define CC_STOP_HALTED 5        /* halted and nothing can ever wake it */
+#define CC_STOP_SHUTDOWN 6      /* power-off through the debug-exit port; detail = value written */
+#define CC_STOP_TRIPLE_FAULT 7
+#define CC_STOP_RESET 8         /* the guest asked for a reset; detail = the port (0x64, 0x92, 0xCF9) */
+#define CC_STOP_CANCELLED 9     /* cc_cancel() was called; the machine can be run on */
+#define CC_STOP_ERROR 10        /* the engine cannot go on; cc_error() says why */
+#define CC_STOP_COVERAGE 11     /* the guest wrote the coverage port */
+#define CC_STOP_EXITS 12        /* the asked number of exits was reached */
+
+/* ---- what a run stops at besides its limits: bits of cc_until.stop_at ------------------------------------------- */
+#define CC_AT_CONSOLE 1
+#define CC_AT_HYPERCALL 2
+#define CC_AT_COVERAGE 4
+
+#define CC_VCPU_SOFT 0
+#define CC_VCPU_KVM 1
+
+typedef struct cc_machine cc_machine;
+typedef struct cc_store cc_store;
+typedef struct cc_snapshot cc_snapshot;
+
+typedef struct cc_config {
+    uint64_t ram_bytes;        /* multiple of 4 KiB, 1 MiB .. 3 GiB */
+    uint64_t seed;             /* of this machine's random streams */
+    uint64_t ns_per_insn;      /* virtual nanoseconds per retired instruction, >= 1 */
+    uint64_t tsc_khz;          /* TSC ticks per virtual millisecond */
+    int64_t rtc_epoch_s;       /* what the CMOS clock shows at virtual time 0, Unix seconds UTC */
+    uint32_t cpu_profile;      /* versioned CPUID profile; 1 is the first */
+    uint32_t vcpu;             /* CC_VCPU_* */
+    uint32_t machine_id;       /* index in its cluster */
+    uint32_t tlb_bits;         /* log2 of software TLB entries per mode, 4..12; a host-side cache size only */
+    uint32_t code_cache_kib;   /* decoded-code cache, KiB; a host-side cache size only */
+    uint32_t flags;            /* CC_CFG_* */
+} cc_config;
+
+#define CC_CFG_NO_FUSE 1       /* decode without instruction fusion (a differential test's reference) */
+
+/* x87 register: 64-bit significand, then sign and exponent, as FXSAVE lays it out. */
+typedef struct cc_x87reg { uint64_t mant; uint16_t sexp; uint16_t pad[3]; } cc_x87reg;
+typedef struct cc_xmmreg { uint64_t q[2]; } cc_xmmreg;
+
+/* A segment register with its hidden part; attr is the descriptor's access byte | flags nibble << 12
+ * (bits 0-7 and 12-15 as in VMX's access rights; bit 16 = unusable). */
+typedef struct cc_segment { uint64_t base; uint32_t limit; uint32_t attr; uint16_t selector; uint16_t pad[3]; } cc_segment;
+typedef struct cc_dtable { uint64_t base; uint16_t limit; uint16_t pad[3]; } cc_dtable;
+
+/* Complete architectural state of one vCPU.  gpr: RAX RCX RDX RBX RSP RBP RSI RDI R8..R15.
+ * seg: ES CS SS DS FS GS (the encoding of the instruction set). */
+typedef struct cc_regs {
+    uint64_t gpr[16];
+    uint64_t rip;
+    uint64_t rflags;
+    cc_segment seg[6];
+    cc_segment ldtr;
+    cc_segment tr;
+    cc_dtable gdtr;
+    cc_dtable idtr;
+    uint64_t cr0, cr2, cr3, cr4, cr8;
+    uint64_t dr[8];
+    uint64_t efer;
+    uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
+    uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+    uint64_t pat, tsc_aux, misc_enable;
+    int64_t tsc_offset;        /* added to the TSC derived from virtual time */
+    cc_x87reg st[8];           /* physical registers R0..R7, not stack order */
+    uint16_t fcw, fsw, ftw;    /* ftw: full 16-bit tag word, by physical register */
+    uint16_t fop;
+    uint64_t fip, fdp;
+    cc_xmmreg xmm[16];
+    uint32_t mxcsr;
+    uint8_t halted;            /* in HLT */
+    uint8_t shadow;            /* interrupts blocked for one instruction: 1 STI, 2 MOV SS / POP SS */
+    uint8_t nmi_blocked;
+    uint8_t nmi_pending;
+} cc_regs;
+
+typedef struct cc_until {
+    uint64_t instret;          /* absolute; UINT64_MAX: no limit */
+    uint64_t vns;              /* absolute; UINT64_MAX: no limit */
+    uint64_t exits;            /* absolute cc_stats.exits; UINT64_MAX: no limit */
+    uint32_t stop_at;          /* CC_AT_* */
+    uint32_t pad;
+} cc_until;
+
+typedef struct cc_stop {
+    int32_t kind;              /* CC_STOP_* */
+    uint32_t detail;
+    uint64_t instret;
+    uint64_t vns;
+} cc_stop;
+
+typedef struct cc_stats {
+    uint64_t instret;
+    uint64_t vns;
+    uint64_t exits;            /* port and MMIO accesses, halts, interrupts delivered: guest-visible, deterministic */
+    uint64_t io_reads, io_writes, mmio_accesses, halts, interrupts, exceptions;
+    /* host-side figures: depend on cache sizes, never part of the state */
+    uint64_t blocks_decoded, insns_decoded, code_flushes, tlb_misses, tlb_flushes, smc_hits;
+    uint64_t undefined_opcodes;   /* #UD raised for something not implemented (each has a line in the log) */
+} cc_stats;
+
+typedef struct cc_digest { uint64_t lo, hi; } cc_digest;
+
+/* ---- page store: 4 KiB pages, reference counted, shared by the snapshots of any number of machines ----------- */
+cc_store *cc_store_new(uint64_t budget_bytes);   /* 0: no limit */
+void cc_store_free(cc_store *);                  /* after every machine and snapshot that uses it */
+uint64_t cc_store_bytes(const cc_store *);       /* bytes held now: pages, tables and saved states */
+uint64_t cc_store_budget(const cc_store *);
+void cc_store_set_budget(cc_store *, uint64_t budget_bytes);
+
+/* ---- machines -------------------------------------------------------------------------------------------------- */
+void cc_config_default(cc_config *);
+/* On failure *out is NULL and err (of err_size bytes) holds the line. */
+int cc_machine_new(const cc_config *, cc_store *, cc_machine **out, char *err, size_t err_size);
+void cc_machine_free(cc_machine *);
+const char *cc_error(const cc_machine *);
+int cc_set_cache_sizes(cc_machine *, uint32_t tlb_bits, uint32_t code_cache_kib);
+
+/* What the guest does to stop (console, hypercall, power-off, ...) is reported before limits reached at the same
+ * boundary.  A limit in the past stops at once.  On an engine error the result is negative and the kind
+ * CC_STOP_ERROR.  A cancel with no run in progress ends the next one. */
+int cc_run(cc_machine *, const cc_until *, cc_stop *);
+void cc_cancel(cc_machine *);                    /* from any thread: the run returns within about a millisecond */
+uint64_t cc_instret(const cc_machine *);
+uint64_t cc_vns(const cc_machine *);
+uint64_t cc_tsc(const cc_machine *);
+void cc_get_stats(const cc_machine *, cc_stats *);
+
+void cc_get_regs(cc_machine *, cc_regs *);
+int cc_set_regs(cc_machine *, const cc_regs *);
+int cc_read_phys(cc_machine *, uint64_t gpa, void *dst, size_t size);
+int cc_write_phys(cc_machine *, uint64_t gpa, const void *src, size_t size);
+/* Through the current page tables, ignoring permissions and setting no accessed or dirty bits. */
+int cc_read_virt(cc_machine *, uint64_t va, void *dst, size_t size);
+int cc_write_virt(cc_machine *, uint64_t va, const void *src, size_t size);
+int cc_translate(cc_machine *, uint64_t va, uint64_t *gpa);
+
+/* ---- console ---------------------------------------------------------------------------------------------------- */
+/* Bytes that the guest has transmitted since boot (part of the state), and the undrained ones.  Output lines are
+ * dated: a mark gives the virtual time at which the byte at `offset` (the first one of a line) was sent. */
+typedef struct cc_console_mark { uint64_t offset; uint64_t vns; uint64_t instret; } cc_console_mark;
+uint64_t cc_console_total(const cc_machine *);
+size_t cc_console_take(cc_machine *, uint8_t *dst, size_t cap, uint64_t *first_offset);
+size_t cc_console_take_marks(cc_machine *, cc_console_mark *dst, size_t cap);
+/* Queue bytes for the UART's receiver; they arrive one character time apart.  Returns how many fitted. */
+size_t cc_console_input(cc_machine *, const uint8_t *src, size_t size);
+/* The literal byte string that CC_AT_CONSOLE looks for in output sent after this call; at most 255 bytes. */
+int cc_console_pattern(cc_machine *, const uint8_t *pattern, size_t size);
+
+/* ---- the machine's log: one line per noteworthy event (unimplemented opcode, unknown MSR, ...) ----------------- */
+size_t cc_log_take(cc_machine *, char *dst, size_t cap);
+
+/* ---- snapshots, digests ------------------------------------------------------------------------------------------ */
+int cc_snapshot_take(cc_machine *, cc_snapshot **out);
+int cc_snapshot_restore(cc_machine *, cc_snapshot *);   /* the machine has the snapshot's configuration */
+void cc_snapshot_free(cc_snapshot *);
+uint64_t cc_snapshot_instret(const cc_snapshot *);
+uint64_t cc_snapshot_vns(const cc_snapshot *);
+uint64_t cc_snapshot_exclusive_bytes(const cc_snapshot *);  /* what freeing it would give back */
+uint64_t cc_dirty_pages(cc_machine *);                  /* pages written since the last snapshot or restore */
+void cc_digest_now(cc_machine *, cc_digest *);
+void cc_snapshot_digest(const cc_snapshot *, cc_digest *);
+/* Digest of the parts, to name what differs: registers, devices (index 0 ..), pages (by page number). */
+void cc_digest_page(cc_machine *, uint64_t page, cc_digest *);
+void cc_digest_cpu(cc_machine *, cc_digest *);
+void cc_digest_devices(cc_machine *, cc_digest *);
+
+/* ---- boot -------------------------------------------------------------------------------------------------------- */
+/* Set the state in which a 64-bit Linux entry point (or a flat guest) is started: long mode, CPL 0, the first
+ * 4 GiB identity-mapped by page tables at `tables_gpa` (6 pages), GDT at 0x500, IF = 0. */
+int cc_enter_long_mode(cc_machine *, uint64_t entry, uint64_t rsi, uint64_t rsp, uint64_t tables_gpa);
+
+/* ---- facts about this host and build --------------------------------------------------------------------------- */
+const char *cc_version(void);
+/* 0 if /dev/kvm can be used; otherwise CC_ENOTSUP and one line in msg. */
+int cc_kvm_probe(char *msg, size_t msg_size);
+/* Length of the instruction at code (at most 15 bytes are looked at), 0 if undefined or incomplete: the soft
+ * CPU's decoder, for tests against other decoders. */
+uint32_t cc_decode_length(const uint8_t *code, uint32_t size);
+
+/* [cdef-end] */
+#endif

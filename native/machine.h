@@ -1,0 +1,188 @@
+/*
+ * machine.h: what the parts of the engine share: the machine, its RAM and page flags, virtual time, the event
+ * slots, the port and MMIO buses, and the vCPU interface.  Internal to native/.
+ *
+ * Rules that keep a run a pure function of its inputs:
+ *  - guest-visible state lives in RAM, in cc_regs and in struct cc_devstate, and nowhere else.  cc_devstate is plain
+ *    data: no pointers, no host addresses, zeroed at creation so that its padding is zero for ever; a snapshot copies
+ *    it and the digest hashes it byte for byte.
+ *  - the host clock, host randomness and thread identity are never consulted.
+ */
+#ifndef CC_MACHINE_H
+#define CC_MACHINE_H
+
+#include "include/cc.h"
+
+#include <string.h>
+
+#define CC_PAGE_SHIFT 12
+#define CC_PAGE_SIZE 4096u
+#define CC_NEVER UINT64_MAX
+
+#define cc_likely(x) __builtin_expect(!!(x), 1)
+#define cc_unlikely(x) __builtin_expect(!!(x), 0)
+
+/* ---- page flags ------------------------------------------------------------------------------------------------- */
+/* A page may be written without telling anybody only while both dirty bits are set and neither CODE nor TABLE is. */
+#define CC_PF_DIRTY_SNAP 1u     /* written since the last snapshot or restore; on m->dirty_snap */
+#define CC_PF_DIRTY_DIGEST 2u   /* written since its hash was last computed; on m->dirty_digest */
+#define CC_PF_CODE 4u           /* the vCPU holds decoded code from it */
+#define CC_PF_TABLE 8u          /* the vCPU holds translations read from it */
+#define CC_PF_WTAG 16u          /* the vCPU may hold a write translation to it (soft/mmu.c) */
+#define CC_PF_DIRTY (CC_PF_DIRTY_SNAP | CC_PF_DIRTY_DIGEST)
+#define CC_PF_WATCHED (CC_PF_CODE | CC_PF_TABLE)
+
+typedef struct cc_pagelist { uint32_t *page; uint32_t n; } cc_pagelist;   /* capacity: the machine's page count */
+
+/* ---- event slots: one per timed activity; the order is the order of firing at equal times --------------------- */
+enum {
+    CC_EV_PIT0,          /* PIT channel 0 output edge */
+    CC_EV_UART_RX,       /* next received character */
+    CC_EV_UART_IRQ,      /* receive time-out and other delayed UART interrupts */
+    CC_EV_RTC,           /* CMOS periodic/update interrupt */
+    CC_EV_COUNT = 16     /* room for virtio */
+};
+
+/* ---- device state: plain data only ------------------------------------------------------------------------------- */
+#include "devices/state.h"
+
+/* ---- vCPU interface ------------------------------------------------------------------------------------------------ */
+struct cc_vcpu_ops {
+    const char *name;
+    int (*create)(cc_machine *m);              /* sets m->vcpu; on failure uses cc_fail() */
+    void (*destroy)(cc_machine *m);
+    /* Execute until m->instret >= horizon, or m->kick is set, or the vCPU halts or is shut down (m->regs_halted /
+     * m->stop_kind tell).  Delivers interrupts offered by cc_pic_pending() at boundaries.  instret advances by
+     * exactly one per instruction (per iteration for REP; an instruction that faults counts one). */
+    int (*run)(cc_machine *m, uint64_t horizon);
+    void (*get_regs)(cc_machine *m, cc_regs *r);
+    int (*set_regs)(cc_machine *m, const cc_regs *r);
+    bool (*halted)(cc_machine *m);
+    bool (*interruptible)(cc_machine *m);      /* IF set: a maskable interrupt would end a halt */
+    /* The dirty bits of some pages were cleared: the next write to any page must be noticed again. */
+    void (*protect_writes)(cc_machine *m);
+    /* Collect dirty pages known only to the vCPU (KVM's dirty log) through cc_page_dirty(). */
+    void (*sync_dirty)(cc_machine *m);
+    /* A page with CC_PF_CODE or CC_PF_TABLE was changed by somebody else than the vCPU (DMA, host, restore). */
+    void (*page_changed)(cc_machine *m, uint64_t page);
+    int (*set_cache_sizes)(cc_machine *m, uint32_t tlb_bits, uint32_t code_cache_kib);
+    int (*translate)(cc_machine *m, uint64_t va, uint64_t *gpa);   /* no permission checks, no side effects */
+};
+extern const struct cc_vcpu_ops cc_soft_vcpu, cc_kvm_vcpu;
+
+struct cc_page_table;      /* pages.c: the snapshot that RAM was last equal to, as a tree of shared pages */
+
+struct cc_machine {
+    cc_config cfg;
+    const struct cc_vcpu_ops *ops;
+    void *vcpu;                    /* the vCPU's own structure */
+
+    uint8_t *ram;                  /* ram_bytes, page-aligned, one mapping */
+    uint64_t npages;
+    uint8_t *page_flags;           /* npages of CC_PF_* */
+    cc_pagelist dirty_snap, dirty_digest;
+
+    /* virtual time: vns = vns_base + (instret - instret_base) * ns_per_insn */
+    uint64_t instret, instret_base, vns_base;
+
+    /* set inside run() by devices to make the vCPU return at the next boundary */
+    volatile uint32_t kick;        /* CC_KICK_* */
+    uint32_t stop_kind;            /* a CC_STOP_* that a device or vCPU asks for; CC_STOP_NONE otherwise */
+    uint32_t stop_detail;
+    uint32_t stop_at;              /* CC_AT_* of the run in progress */
+    uint64_t exits_max;
+    uint32_t cancel;               /* written by other threads: __atomic_* only */
+
+    struct cc_devstate dev;        /* guest-visible device state */
+    cc_stats stats;                /* exits and counters */
+
+    struct cc_console *console;    /* host-side: undrained output, marks, pattern matcher (console.c) */
+    struct cc_log *log;            /* host-side (log.c) */
+
+    cc_store *store;
+    struct cc_pagemap *pagemap;    /* pages.c: snapshot and digest bookkeeping */
+    char error[512];
+};
+
+#define CC_KICK_RESCHED 1u         /* an event deadline or an interrupt line changed */
+#define CC_KICK_STOP 2u            /* stop_kind was set */
+#define CC_KICK_CANCEL 4u
+
+/* ---- time ------------------------------------------------------------------------------------------------------------ */
+static inline uint64_t cc_now(const cc_machine *m)
+{
+    return m->vns_base + (m->instret - m->instret_base) * m->cfg.ns_per_insn;
+}
+
+/* vns * tsc_khz / 10^6 without overflow, plus the vCPU's offset which the caller adds. */
+static inline uint64_t cc_tsc_of_vns(const cc_machine *m, uint64_t vns)
+{
+    return (uint64_t)((unsigned __int128)vns * m->cfg.tsc_khz / 1000000u);
+}
+
+/* Arm (or with CC_NEVER disarm) an event slot. */
+static inline void cc_event_set(cc_machine *m, unsigned slot, uint64_t at_vns)
+{
+    m->dev.ev_at[slot] = at_vns;
+    m->kick |= CC_KICK_RESCHED;
+}
+
+/* ---- RAM ------------------------------------------------------------------------------------------------------------- */
+static inline bool cc_in_ram(const cc_machine *m, uint64_t gpa, uint64_t size)
+{
+    return gpa < m->cfg.ram_bytes && size <= m->cfg.ram_bytes - gpa;
+}
+
+static inline void cc_page_dirty(cc_machine *m, uint64_t page)
+{
+    uint8_t f = m->page_flags[page];
+    if ((f & CC_PF_DIRTY) == CC_PF_DIRTY)
+        return;
+    if (!(f & CC_PF_DIRTY_SNAP))
+        m->dirty_snap.page[m->dirty_snap.n++] = (uint32_t)page;
+    if (!(f & CC_PF_DIRTY_DIGEST))
+        m->dirty_digest.page[m->dirty_digest.n++] = (uint32_t)page;
+    m->page_flags[page] = f | CC_PF_DIRTY;
+}
+
+/* Before the host or a device writes [gpa, gpa+size) in RAM: marks pages dirty and drops what the vCPU cached. */
+void cc_ram_will_change(cc_machine *m, uint64_t gpa, uint64_t size);
+
+/* ---- buses (devices/bus.c) ---------------------------------------------------------------------------------------- */
+/* size: 1, 2 or 4.  m->instret must be the count of instructions retired before the accessing one. */
+uint32_t cc_io_read(cc_machine *m, uint16_t port, unsigned size);
+void cc_io_write(cc_machine *m, uint16_t port, unsigned size, uint32_t value);
+/* Physical accesses outside RAM; size 1, 2, 4 or 8.  Unclaimed reads give all ones. */
+uint64_t cc_mmio_read(cc_machine *m, uint64_t gpa, unsigned size);
+void cc_mmio_write(cc_machine *m, uint64_t gpa, unsigned size, uint64_t value);
+
+void cc_devices_reset(cc_machine *m);
+void cc_event_fire(cc_machine *m, unsigned slot);     /* the slot has been disarmed by the caller */
+bool cc_pic_pending(const cc_machine *m);             /* INTR line of the PIC pair */
+uint8_t cc_pic_ack(cc_machine *m);                    /* INTA: the vector, with the PIC's state advanced */
+
+/* Ask the vCPU to return at the next boundary with this stop. */
+static inline void cc_request_stop(cc_machine *m, uint32_t kind, uint32_t detail)
+{
+    m->stop_kind = kind;
+    m->stop_detail = detail;
+    m->kick |= CC_KICK_STOP;
+}
+
+/* Count one exit (port or MMIO access, halt entered, interrupt delivered); a run may be limited to a number of them. */
+static inline void cc_count_exit(cc_machine *m)
+{
+    if (++m->stats.exits >= m->exits_max)
+        m->kick |= CC_KICK_RESCHED;
+}
+
+/* ---- diagnostics ------------------------------------------------------------------------------------------------------ */
+int cc_fail(cc_machine *m, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* One line in the machine's log, dated with its moment; bounded, and repeated lines are counted, not kept. */
+void cc_logf(cc_machine *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- pages.c ------------------------------------------------------------------------------------------------------------ */
+int cc_pagemap_new(cc_machine *m);
+void cc_pagemap_free(cc_machine *m);
+
+#endif

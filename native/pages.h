@@ -1,0 +1,200 @@
+/*
+ * pages.h: the page store, page tables, snapshots and digests, as store.c, pages.c, snapshot.c and digest.c share
+ * them.  Nothing else includes it, apart from their tests.
+ *
+ *  store.c     who owns what: slabs, reference counts, the memory budget, and how one page's contents are kept
+ *  pages.c     page tables: radix trees of pages whose nodes are shared between snapshots
+ *  snapshot.c  taking, restoring and freeing
+ *  digest.c    the hash and the state digest
+ *
+ * Pages and nodes are named by 32-bit handles, not by addresses: half the size in a node, and a page may be kept in
+ * any form (today whole or as a difference; later compressed, or in a file) without its users knowing.
+ */
+#ifndef CC_PAGES_H
+#define CC_PAGES_H
+
+#include "machine.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef unsigned __int128 cc_u128;
+
+typedef uint32_t cc_pageh;     /* 0: the page of zeros, which costs nothing */
+typedef uint32_t cc_nodeh;     /* 0: a subtree of zero pages only */
+
+/* Node fan-out.  A node is one cache line of 16 handles; 256 MiB of RAM is 4 levels, 3 GiB is 5. */
+#define CC_NODE_BITS 4u
+#define CC_NODE_FAN (1u << CC_NODE_BITS)
+
+/* ---- store.c: objects ------------------------------------------------------------------------------------------- */
+/* One slab per kind of object.  The difference slabs hold pages kept as the 64-bit words that differ from a base. */
+enum { CC_SLAB_NODE, CC_SLAB_PAGE, CC_SLAB_FRAME, CC_SLAB_DIFF, CC_SLAB_COUNT = CC_SLAB_DIFF + 7 };
+
+struct cc_slab {
+    uint32_t item_bytes;
+    uint32_t shift;                    /* log2 of items per chunk */
+    uint32_t chunks_max;
+    bool counted;                      /* each item has a reference count */
+    uint32_t chunks;                   /* chunk numbers given out so far */
+    uint32_t partial;                  /* chunks with room: number + 1, chained through chunk.next */
+    uint32_t unmapped;                 /* chunk numbers whose memory was given back, likewise */
+    uint32_t empty;                    /* mapped chunks holding nothing: at most one, the rest is given back */
+    uint8_t **items;                   /* by chunk number */
+    _Atomic uint32_t **refs;           /* by chunk number; only if counted */
+    struct cc_chunk *chunk;
+};
+
+/* What a page handle stands for. */
+struct cc_page {
+    cc_digest hash;                    /* cc_hash_page() of its contents */
+    uint32_t loc;                      /* item in the slab */
+    uint32_t slab;                     /* CC_SLAB_FRAME, or one of the difference slabs */
+};
+
+/* Objects taken from the slabs, or on their way back, so that the lock is taken once for many; one thread's. */
+#define CC_BATCH 64u
+struct cc_batch {
+    cc_store *store;
+    uint64_t credit;                   /* bytes charged to the budget and not used (yet, or any more) */
+    uint32_t fetch;                    /* objects to get at a time */
+    uint32_t n[CC_SLAB_COUNT];
+    uint32_t item[CC_SLAB_COUNT][CC_BATCH];
+};
+
+struct cc_store {
+    struct cc_slab slab[CC_SLAB_COUNT];
+    _Atomic uint64_t bytes, budget;    /* budget 0: no limit */
+    _Atomic uint64_t snapshots;
+    pthread_mutex_t lock;              /* over the slabs' chunk lists; never held while contents are copied */
+};
+
+static inline void *cc_item(const cc_store *s, unsigned slab, uint32_t i)
+{
+    const struct cc_slab *l = &s->slab[slab];
+    return l->items[i >> l->shift] + (size_t)(i & ((1u << l->shift) - 1)) * l->item_bytes;
+}
+
+static inline _Atomic uint32_t *cc_refs(const cc_store *s, unsigned slab, uint32_t i)
+{
+    const struct cc_slab *l = &s->slab[slab];
+    return &l->refs[i >> l->shift][i & ((1u << l->shift) - 1)];
+}
+
+static inline uint32_t *cc_node(const cc_store *s, cc_nodeh h)
+{
+    return cc_item(s, CC_SLAB_NODE, h);
+}
+
+static inline const struct cc_page *cc_page(const cc_store *s, cc_pageh h)
+{
+    return cc_item(s, CC_SLAB_PAGE, h);
+}
+
+static inline void cc_ref(const cc_store *s, unsigned slab, uint32_t h)
+{
+    if (h)
+        atomic_fetch_add_explicit(cc_refs(s, slab, h), 1, memory_order_relaxed);
+}
+
+/* Drop one reference; true if it was the last, and the caller now owns the object alone. */
+static inline bool cc_unref(const cc_store *s, unsigned slab, uint32_t h)
+{
+    _Atomic uint32_t *r = cc_refs(s, slab, h);
+    /* Nobody can add a reference to an object of which the caller has the only one: no need to lock the line. */
+    if (atomic_load_explicit(r, memory_order_acquire) == 1)
+        return true;
+    return atomic_fetch_sub_explicit(r, 1, memory_order_acq_rel) == 1;
+}
+
+void cc_batch_begin(struct cc_batch *b, cc_store *s, uint64_t expected);
+void cc_batch_end(struct cc_batch *b);
+/* Charge bytes to the budget: CC_OK or CC_EBUDGET.  cc_uncharge gives them back. */
+int cc_charge(struct cc_batch *b, uint64_t bytes);
+void cc_uncharge(struct cc_batch *b, uint64_t bytes);
+/* A new object with one reference: CC_OK, CC_EBUDGET or CC_ENOMEM. */
+int cc_object_new(struct cc_batch *b, unsigned slab, uint32_t *out);
+void cc_object_free(struct cc_batch *b, unsigned slab, uint32_t h);
+uint64_t cc_object_bytes(const cc_store *s, unsigned slab);
+
+/* ---- store.c: page contents --------------------------------------------------------------------------------------- */
+/* Keep contents, whose hash is known; `like` is the page they replaced, against which they may be kept. */
+int cc_page_new(struct cc_batch *b, cc_pageh like, const uint8_t *src, cc_digest hash, cc_pageh *out);
+/* The page kept whole on which h is based (h itself, or that of which it is a difference), and its contents: what
+ * reading h, or keeping something like it, will read. */
+cc_pageh cc_page_base(const cc_store *s, cc_pageh h, const uint8_t **contents);
+void cc_page_drop(struct cc_batch *b, cc_pageh h);
+void cc_page_read(const cc_store *s, cc_pageh h, uint8_t *dst);
+bool cc_page_equal(const cc_store *s, cc_pageh h, const uint8_t *contents);
+/* What cc_page_drop() would give back, in bytes. */
+uint64_t cc_page_exclusive(const cc_store *s, cc_pageh h);
+
+/* ---- pages.c: page tables ------------------------------------------------------------------------------------------ */
+/* What a snapshot holds besides RAM, kept as pages too, so that it costs what changed as well. */
+struct cc_state {
+    cc_regs regs;
+    uint64_t instret, instret_base, vns_base;
+    cc_stats stats;                    /* the host-side figures are 0 */
+    struct cc_devstate dev;
+};
+#define CC_STATE_PAGES ((sizeof(struct cc_state) + CC_PAGE_SIZE - 1) / CC_PAGE_SIZE)
+union cc_state_image {
+    struct cc_state state;
+    uint8_t page[CC_STATE_PAGES][CC_PAGE_SIZE];
+};
+
+struct cc_pagemap {
+    /* The snapshot that RAM was last equal to; this machine holds a reference to each. */
+    cc_nodeh root;
+    cc_pageh state[CC_STATE_PAGES];
+    uint32_t levels;
+    cc_digest *hash;                   /* per page: its hash when last computed */
+    cc_u128 sum;                       /* of cc_hash_keyed() over all of hash[] */
+    uint32_t *scratch;                 /* room for npages page numbers or handles */
+    union cc_state_image image;        /* scratch; its padding stays 0 */
+};
+
+void cc_pagelist_sort(cc_machine *m, cc_pagelist *list);
+/* A tree with `root`'s pages, except those listed (sorted), which are taken from RAM.  Hashes them on the way. */
+int cc_tree_update(cc_machine *m, struct cc_batch *b, cc_nodeh root, const cc_pagelist *list, cc_nodeh *out);
+void cc_tree_drop(struct cc_batch *b, cc_nodeh root, uint32_t levels);
+cc_pageh cc_tree_find(const cc_store *s, cc_nodeh root, uint32_t levels, uint64_t page);
+/* Calls fn for every page in which two trees of the same number of levels may differ, in order. */
+typedef void cc_tree_diff_fn(cc_machine *m, uint64_t page, cc_pageh to);
+void cc_tree_diff(cc_machine *m, cc_nodeh from, cc_nodeh to, cc_tree_diff_fn *fn);
+uint64_t cc_tree_exclusive(const cc_store *s, cc_nodeh root, uint32_t levels);
+
+/* ---- snapshot.c ------------------------------------------------------------------------------------------------------ */
+struct cc_snapshot {
+    cc_store *store;
+    cc_nodeh root;
+    cc_pageh state[CC_STATE_PAGES];
+    uint32_t levels;
+    uint64_t instret, vns;
+    cc_u128 sum;                       /* the pages' part of the digest */
+    cc_digest digest;
+    cc_config cfg;
+};
+
+/* The state besides RAM, as it is now. */
+void cc_state_save(cc_machine *m, struct cc_state *st);
+
+/* ---- digest.c -------------------------------------------------------------------------------------------------------- */
+/* Changing what any digest comes out as means changing this number, which every digest depends on. */
+#define CC_DIGEST_VERSION 1u
+
+cc_digest cc_hash_bytes(const void *src, size_t size);
+cc_digest cc_hash_page(const uint8_t *page);               /* of zeros: 0 */
+cc_u128 cc_hash_keyed(cc_digest hash, uint64_t page);      /* a page's share in the sum; a zero page's is 0 */
+
+/* Hash page now, if it may have changed since it was last hashed.  soon, later: 4 KiB each that will be read after. */
+void cc_digest_refresh(cc_machine *m, uint64_t page, const uint8_t *soon, const uint8_t *later);
+/* Drop pages from the list whose bit is cleared. */
+void cc_digest_compact(cc_machine *m);
+
+/* The digest of a machine whose pages' sum is `pages` and which is otherwise in the state given. */
+cc_digest cc_digest_combine(cc_u128 pages, uint64_t npages, uint64_t vns, const struct cc_state *st);
+/* For tests: the digest computed from RAM, with nothing remembered. */
+void cc_digest_from_scratch(cc_machine *m, cc_digest *out);
+
+#endif

@@ -1,0 +1,302 @@
+/*
+ * soft/block.c: the code cache.  Blocks live in one arena that is dropped whole when full; a block whose bytes change
+ * is unlinked and its first op replaced, so that stale links and jump-cache entries that still lead to it fall back to
+ * a look-up.
+ */
+#include "exec.h"
+
+#include <stdlib.h>
+
+#define HASH_BITS 15
+
+struct cc_codecache {
+    uint8_t *arena;
+    size_t size, used;
+    uint64_t epoch;              /* changes whenever memory of ops may have been reused */
+    cc_block **hash;
+    cc_block **pages;            /* by physical page: its blocks */
+    uint32_t *page_list, npages; /* pages with CC_PF_CODE */
+    cc_block *scratch;
+};
+
+#define BLOCK_BYTES_MAX (sizeof(cc_block) + CC_BLOCK_OPS_MAX * sizeof(cc_op))
+
+static unsigned block_hash(uint64_t gpa, uint64_t vbase, unsigned user)
+{
+    uint64_t h = (gpa ^ vbase << 3 ^ (uint64_t)user << 40) * 0x9e3779b97f4a7c15ull;
+    return (unsigned)(h >> (64 - HASH_BITS));
+}
+
+void cc_jcache_bump(cc_cpu *cpu, unsigned half)
+{
+    cpu->jgen[half]++;
+    if ((cpu->jgen[half] & 0x3fff) == 0) {
+        memset(cpu->jcache, 0, sizeof(cc_jentry) << CC_JCACHE_BITS);
+        cpu->jgen[half]++;
+    }
+    /* Bits 47 and up of a canonical address are equal, so 16 of them can carry generation and privilege. */
+    cpu->jkey[half] = (cpu->jgen[half] & 0x3fff) << 48 | (uint64_t)(cpu->cpl == 3) << 62;
+}
+
+void cc_jcache_add(cc_cpu *cpu, uint64_t pc, cc_block *b)
+{
+    cc_jentry *e = &cpu->jcache[(pc ^ (pc >> 10)) & ((1u << CC_JCACHE_BITS) - 1)];
+    e->key = pc ^ cpu->jkey[cc_half(pc)];
+    e->block = b;
+}
+
+/* What the first op of a dropped block does. */
+static CC_OP(block_gone)
+{
+    const cc_block *b = (const cc_block *)((const char *)op - offsetof(cc_block, ops));
+    return cc_goto_slow(cpu, b->vbase + b->off, budget + b->n);
+}
+
+static void drop(cc_block *b)
+{
+    b->valid = 0;
+    b->ops[0].fn = block_gone;
+}
+
+void cc_code_flush(cc_cpu *cpu)
+{
+    struct cc_codecache *c = cpu->code;
+    memset(c->hash, 0, sizeof(cc_block *) << HASH_BITS);
+    for (uint32_t i = 0; i < c->npages; i++) {
+        c->pages[c->page_list[i]] = NULL;
+        cpu->m->page_flags[c->page_list[i]] &= (uint8_t)~CC_PF_CODE;
+    }
+    c->npages = 0;
+    c->used = 0;
+    c->epoch++;
+    memset(cpu->jcache, 0, sizeof(cc_jentry) << CC_JCACHE_BITS);
+    cc_jcache_bump(cpu, 0);
+    cc_jcache_bump(cpu, 1);
+    cpu->m->stats.code_flushes++;
+}
+
+void cc_code_written(cc_cpu *cpu, uint64_t gpa, uint64_t size)
+{
+    struct cc_codecache *c = cpu->code;
+    uint64_t page = gpa >> CC_PAGE_SHIFT;
+    unsigned lo = gpa & 0xfff, hi = lo + (unsigned)size;
+    for (cc_block **p = &c->pages[page], *b; (b = *p) != NULL;) {
+        if (b->end <= lo || b->off >= hi) {
+            p = &b->page_next;
+            continue;
+        }
+        *p = b->page_next;
+        cc_block **h = &c->hash[block_hash((page << CC_PAGE_SHIFT) + b->off, b->vbase, b->user)];
+        while (*h != b)
+            h = &(*h)->hash_next;
+        *h = b->hash_next;
+        drop(b);
+        cpu->leave = 1;
+        cpu->m->stats.smc_hits++;
+    }
+    if (!c->pages[page]) {
+        cpu->m->page_flags[page] &= (uint8_t)~CC_PF_CODE;
+        for (uint32_t i = 0; i < c->npages; i++)
+            if (c->page_list[i] == page) {
+                c->page_list[i] = c->page_list[--c->npages];
+                break;
+            }
+    }
+}
+
+static void watch_page(cc_cpu *cpu, uint64_t page)
+{
+    struct cc_codecache *c = cpu->code;
+    if (cpu->m->page_flags[page] & CC_PF_CODE)
+        return;
+    cpu->m->page_flags[page] |= CC_PF_CODE;
+    c->page_list[c->npages++] = (uint32_t)page;
+    cc_tlb_drop_writes_to(cpu, page);
+}
+
+/* ---- finding and making blocks ------------------------------------------------------------------------------------------ */
+/* An instruction that continues on the next page: gather its bytes; false with the fault recorded. */
+static bool decode_across(cc_cpu *cpu, cc_block *b, uint64_t pc, const uint8_t *code)
+{
+    uint8_t bytes[32] = {0};
+    unsigned first = 4096 - (pc & 0xfff);
+    uint64_t gpa2;
+    memcpy(bytes, code, first);
+    const uint8_t *rest = cc_fetch_ptr(cpu, (pc & ~0xfffull) + 4096, &gpa2);
+    if (!rest)
+        return false;
+    memcpy(bytes + first, rest, 15);
+    cc_decode_block(cpu, b, bytes, 15, pc & 0xfff, 1);
+    return true;
+}
+
+cc_block *cc_block_scratch(cc_cpu *cpu, uint64_t pc, uint32_t max)
+{
+    struct cc_codecache *c = cpu->code;
+    cc_block *b = c->scratch;
+    uint64_t gpa;
+    const uint8_t *code = cc_fetch_ptr(cpu, pc, &gpa);
+    if (!code)
+        return NULL;
+    c->epoch++;
+    b->vbase = pc & ~0xfffull;
+    b->user = cpu->cpl == 3;
+    b->phys_page = (uint32_t)(gpa >> CC_PAGE_SHIFT);
+    if (!cc_decode_block(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, max) && !decode_across(cpu, b, pc, code))
+        return NULL;
+    b->valid = 1;
+    return b;
+}
+
+cc_block *cc_block_at(cc_cpu *cpu, uint64_t pc)
+{
+    struct cc_codecache *c = cpu->code;
+    cc_block *b = cc_jcache_find(cpu, pc);
+    if (b && b->valid)
+        return b;
+    uint64_t gpa;
+    const uint8_t *code = cc_fetch_ptr(cpu, pc, &gpa);
+    if (!code)
+        return NULL;
+    uint64_t vbase = pc & ~0xfffull;
+    uint8_t user = cpu->cpl == 3;
+    unsigned h = block_hash(gpa, vbase, user);
+    for (b = c->hash[h]; b; b = b->hash_next)
+        if (b->phys_page == gpa >> CC_PAGE_SHIFT && b->off == (gpa & 0xfff) && b->vbase == vbase && b->user == user) {
+            cc_jcache_add(cpu, pc, b);
+            return b;
+        }
+    if (c->size - c->used < BLOCK_BYTES_MAX)
+        cc_code_flush(cpu);
+    b = (cc_block *)(c->arena + c->used);
+    b->vbase = vbase;
+    b->user = user;
+    b->phys_page = (uint32_t)(gpa >> CC_PAGE_SHIFT);
+    if (!cc_decode_block(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, CC_BLOCK_INSNS_MAX))
+        return cc_block_scratch(cpu, pc, 1);
+    c->used += (sizeof *b + b->nops * sizeof(cc_op) + 63) & ~(size_t)63;
+    b->valid = 1;
+    b->hash_next = c->hash[h];
+    c->hash[h] = b;
+    watch_page(cpu, b->phys_page);
+    b->page_next = c->pages[b->phys_page];
+    c->pages[b->phys_page] = b;
+    cc_jcache_add(cpu, pc, b);
+    cpu->m->stats.blocks_decoded++;
+    cpu->m->stats.insns_decoded += b->n;
+    return b;
+}
+
+/* ---- transfers ------------------------------------------------------------------------------------------------------------ */
+static const cc_op *fetch_fault(cc_cpu *cpu, uint64_t pc, int64_t budget)
+{
+    cpu->fault_pending = 1;
+    return cc_exit(cpu, pc, budget - 1);      /* the attempt counts as one instruction */
+}
+
+static const cc_op *enter(cc_cpu *cpu, cc_block *b, int64_t budget)
+{
+    const cc_op *op;
+    cpu->r[CC_R_PAGE] = b->vbase;
+    CC_ENTER_BLOCK(b);
+}
+
+const cc_op *cc_goto_slow(cc_cpu *cpu, uint64_t pc, int64_t budget)
+{
+    if (budget <= 0 || cpu->leave)
+        return cc_exit(cpu, pc, budget);
+    cc_block *b = cc_block_at(cpu, pc);
+    if (!b)
+        return fetch_fault(cpu, pc, budget);
+    return enter(cpu, b, budget);
+}
+
+/* Fewer instructions are left than the block has: execute exactly those. */
+const cc_op *cc_block_short(cc_cpu *cpu, cc_block *b, int64_t budget)
+{
+    uint64_t pc = b->vbase + b->off;
+    budget += b->n;
+    if (budget == 0)
+        return cc_exit(cpu, pc, 0);
+    cc_block *s = cc_block_scratch(cpu, pc, (uint32_t)budget);
+    if (!s)
+        return fetch_fault(cpu, pc, budget);
+    return enter(cpu, s, budget);
+}
+
+static const cc_op *link_to(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t pc, bool taken)
+{
+    struct cc_codecache *c = cpu->code;
+    if (budget <= 0 || cpu->leave)
+        return cc_exit(cpu, pc, budget);
+    uint64_t epoch = c->epoch;
+    bool in_page = ((pc ^ cpu->r[CC_R_PAGE]) & ~0xfffull) == 0;
+    unsigned half = op->x;
+    cc_link *l = (cc_link *)(uintptr_t)(op + 1);
+    cc_block *b = cc_block_at(cpu, pc);
+    if (!b)
+        return fetch_fault(cpu, pc, budget);
+    if (c->epoch == epoch && (in_page || half == cc_half(pc))) {
+        uint32_t gen = (uint32_t)cpu->jgen[cc_half(pc)];
+        if (taken) {
+            l->taken = b;
+            l->taken_gen = gen;
+        } else {
+            l->fall = b;
+            l->fall_gen = gen;
+        }
+    }
+    return enter(cpu, b, budget);
+}
+
+const cc_op *cc_link_taken(cc_cpu *cpu, const cc_op *op, int64_t budget)
+{
+    return link_to(cpu, op, budget, cc_branch_target(cpu, op), true);
+}
+
+const cc_op *cc_link_fall(cc_cpu *cpu, const cc_op *op, int64_t budget)
+{
+    return link_to(cpu, op, budget, cc_op_next_pc(cpu, op), false);
+}
+
+/* ---- construction ----------------------------------------------------------------------------------------------------------- */
+int cc_code_new(cc_cpu *cpu, uint32_t kib)
+{
+    struct cc_codecache *c = cpu->code;
+    if (!c) {
+        c = cpu->code = calloc(1, sizeof *c);
+        if (!c)
+            return CC_ENOMEM;
+        c->hash = calloc((size_t)1 << HASH_BITS, sizeof *c->hash);
+        c->pages = calloc(cpu->m->npages, sizeof *c->pages);
+        c->page_list = calloc(cpu->m->npages, sizeof *c->page_list);
+        c->scratch = calloc(1, BLOCK_BYTES_MAX);
+        cpu->jcache = calloc((size_t)1 << CC_JCACHE_BITS, sizeof(cc_jentry));
+        if (!c->hash || !c->pages || !c->page_list || !c->scratch || !cpu->jcache)
+            return CC_ENOMEM;
+    } else {
+        cc_code_flush(cpu);
+    }
+    free(c->arena);
+    c->size = (size_t)kib * 1024 < 2 * BLOCK_BYTES_MAX ? 2 * BLOCK_BYTES_MAX : (size_t)kib * 1024;
+    c->arena = aligned_alloc(64, (c->size + 63) & ~(size_t)63);
+    c->used = 0;
+    c->epoch++;
+    cc_jcache_bump(cpu, 0);
+    cc_jcache_bump(cpu, 1);
+    return c->arena ? CC_OK : CC_ENOMEM;
+}
+
+void cc_code_free(cc_cpu *cpu)
+{
+    struct cc_codecache *c = cpu->code;
+    if (c) {
+        free(c->arena);
+        free(c->hash);
+        free(c->pages);
+        free(c->page_list);
+        free(c->scratch);
+        free(c);
+    }
+    free(cpu->jcache);
+}

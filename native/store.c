@@ -1,0 +1,481 @@
+/*
+ * store.c: the page store: slabs of nodes, pages and page contents with their reference counts and memory budget, and
+ * how the contents of one page are kept.  Knows nothing of machines or page tables.
+ *
+ * Threads: any number may use one store.  A reference count is an atomic; an object is written only by the thread
+ * that made it, before anybody else has its handle; the lock covers the slabs' chunk lists and is taken for a batch
+ * of objects at a time.
+ *
+ * A page is kept whole, or as the 64-bit words in which it differs from another page kept whole (its base).  Between
+ * two snapshots a guest mostly changes few words of a page: of an idle Linux, 10 ms apart, half of the changed pages
+ * differ in 8 words or less, and this form takes an eighth of the memory.
+ */
+#define _GNU_SOURCE
+#include "pages.h"
+
+#include <emmintrin.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+/* Charges to the budget are made in advance in this unit, to touch the shared counter seldom. */
+#define CREDIT_BYTES 65536u
+
+#define WORDS (CC_PAGE_SIZE / 8)
+
+/* A page as a difference: which words of the base are replaced, and by what. */
+struct diff {
+    cc_pageh base;                     /* kept whole, or 0; this difference holds a reference */
+    uint32_t frame;                    /* where the base is kept: reading goes straight there */
+    uint64_t map[WORDS / 64];
+    uint64_t word[];
+};
+
+/* Sizes of the difference slabs: up to 7, 15, 23, 39, 55, 87 and 119 words.  With more, half of the page would not
+ * be saved once the base is only kept for this. */
+static const uint32_t diff_bytes[CC_SLAB_COUNT - CC_SLAB_DIFF] = {128, 192, 256, 384, 512, 768, 1024};
+#define DIFF_WORDS_MAX ((1024 - sizeof(struct diff)) / 8)
+
+static const uint8_t zero_page[CC_PAGE_SIZE] __attribute__((aligned(64)));
+
+/* ---- slabs ------------------------------------------------------------------------------------------------------ */
+struct cc_chunk {
+    uint32_t used;                     /* items handed out */
+    uint32_t fresh;                    /* items from here on were never handed out */
+    uint32_t prev, next;               /* chunk number + 1, in the list of those with room */
+    uint16_t *free;                    /* a stack of the fresh - used items given back; apart from them, which are cold */
+};
+
+static bool slab_init(struct cc_slab *l, uint32_t item_bytes, uint32_t shift, uint32_t chunks_max, bool counted)
+{
+    *l = (struct cc_slab){.item_bytes = item_bytes, .shift = shift, .chunks_max = chunks_max, .counted = counted};
+    /* Large and mostly never touched: the host gives memory for what is. */
+    l->items = calloc(chunks_max, sizeof *l->items);
+    l->chunk = calloc(chunks_max, sizeof *l->chunk);
+    l->refs = counted ? calloc(chunks_max, sizeof *l->refs) : NULL;
+    return l->items && l->chunk && (!counted || l->refs);
+}
+
+static size_t chunk_bytes(const struct cc_slab *l)
+{
+    return ((size_t)l->item_bytes + (l->counted ? sizeof(uint32_t) : 0)) << l->shift;
+}
+
+static void slab_destroy(struct cc_slab *l)
+{
+    for (uint32_t c = 0; c < l->chunks; c++) {
+        free(l->chunk[c].free);
+        if (l->items[c])
+            munmap(l->items[c], chunk_bytes(l));
+    }
+    free(l->items);
+    free(l->chunk);
+    free(l->refs);
+}
+
+/* Memory for a chunk, zero.  Huge pages are not asked for: clearing one takes longer than a whole snapshot. */
+static uint8_t *chunk_map(size_t size)
+{
+    uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void partial_push(struct cc_slab *l, uint32_t c)
+{
+    l->chunk[c].prev = 0;
+    l->chunk[c].next = l->partial;
+    if (l->partial)
+        l->chunk[l->partial - 1].prev = c + 1;
+    l->partial = c + 1;
+}
+
+static void partial_remove(struct cc_slab *l, uint32_t c)
+{
+    const struct cc_chunk *k = &l->chunk[c];
+    if (k->prev)
+        l->chunk[k->prev - 1].next = k->next;
+    else
+        l->partial = k->next;
+    if (k->next)
+        l->chunk[k->next - 1].prev = k->prev;
+}
+
+static bool chunk_new(struct cc_slab *l)
+{
+    if (!l->unmapped && l->chunks == l->chunks_max)
+        return false;
+    uint8_t *p = chunk_map(chunk_bytes(l));
+    uint16_t *stack = malloc(sizeof *stack << l->shift);
+    if (!p || !stack) {
+        if (p)
+            munmap(p, chunk_bytes(l));
+        free(stack);
+        return false;
+    }
+    uint32_t c = l->chunks;
+    if (l->unmapped) {
+        c = l->unmapped - 1;
+        l->unmapped = l->chunk[c].next;
+    } else {
+        l->chunks++;
+    }
+    l->items[c] = p;
+    if (l->counted)
+        l->refs[c] = (_Atomic uint32_t *)(void *)(p + ((size_t)l->item_bytes << l->shift));
+    l->chunk[c] = (struct cc_chunk){.free = stack};
+    l->empty++;
+    partial_push(l, c);
+    return true;
+}
+
+static void chunk_unmap(struct cc_slab *l, uint32_t c)
+{
+    partial_remove(l, c);
+    munmap(l->items[c], chunk_bytes(l));
+    free(l->chunk[c].free);
+    l->chunk[c].free = NULL;
+    l->items[c] = NULL;
+    if (l->counted)
+        l->refs[c] = NULL;
+    l->chunk[c].next = l->unmapped;
+    l->unmapped = c + 1;
+    l->empty--;
+}
+
+/* Up to n items; fewer only if the host refuses memory. */
+static uint32_t slab_get(struct cc_slab *l, uint32_t *out, uint32_t n)
+{
+    const uint32_t per_chunk = 1u << l->shift;
+    uint32_t got = 0;
+    while (got < n) {
+        if (!l->partial && !chunk_new(l))
+            break;
+        const uint32_t c = l->partial - 1;
+        struct cc_chunk *k = &l->chunk[c];
+        l->empty -= k->used == 0;
+        for (; got < n && k->used < per_chunk; k->used++) {
+            const uint32_t i = k->fresh > k->used ? k->free[k->fresh - k->used - 1] : k->fresh++;
+            out[got++] = c << l->shift | i;
+        }
+        if (k->used == per_chunk)
+            partial_remove(l, c);
+    }
+    return got;
+}
+
+static void slab_put(struct cc_slab *l, const uint32_t *item, uint32_t n)
+{
+    const uint32_t per_chunk = 1u << l->shift;
+    for (uint32_t j = 0; j < n; j++) {
+        const uint32_t c = item[j] >> l->shift, i = item[j] & (per_chunk - 1);
+        struct cc_chunk *k = &l->chunk[c];
+        k->free[k->fresh - k->used] = (uint16_t)i;
+        if (k->used-- == per_chunk)
+            partial_push(l, c);
+        if (k->used == 0 && ++l->empty > 1)
+            chunk_unmap(l, c);
+    }
+}
+
+/* ---- store ------------------------------------------------------------------------------------------------------- */
+cc_store *cc_store_new(uint64_t budget_bytes)
+{
+    cc_store *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    atomic_init(&s->budget, budget_bytes);
+    bool ok = slab_init(&s->slab[CC_SLAB_NODE], CC_NODE_FAN * sizeof(uint32_t), 12, 1u << 16, true);
+    ok = slab_init(&s->slab[CC_SLAB_PAGE], sizeof(struct cc_page), 12, 1u << 16, true) && ok;
+    ok = slab_init(&s->slab[CC_SLAB_FRAME], CC_PAGE_SIZE, 9, 1u << 18, false) && ok;
+    for (unsigned k = 0; k < CC_SLAB_COUNT - CC_SLAB_DIFF; k++)
+        ok = slab_init(&s->slab[CC_SLAB_DIFF + k], diff_bytes[k], 10, 1u << 16, false) && ok;
+    /* Item 0 of these two is the handle that stands for zeros: fresh memory is. */
+    uint32_t zero_node = 1, zero_page_item = 1;
+    ok = ok && slab_get(&s->slab[CC_SLAB_NODE], &zero_node, 1) && slab_get(&s->slab[CC_SLAB_PAGE], &zero_page_item, 1);
+    if (!ok || zero_node || zero_page_item || pthread_mutex_init(&s->lock, NULL)) {
+        for (unsigned k = 0; k < CC_SLAB_COUNT; k++)
+            slab_destroy(&s->slab[k]);
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void cc_store_free(cc_store *s)
+{
+    if (!s)
+        return;
+    for (unsigned k = 0; k < CC_SLAB_COUNT; k++)
+        slab_destroy(&s->slab[k]);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+uint64_t cc_store_bytes(const cc_store *s)
+{
+    return atomic_load_explicit(&s->bytes, memory_order_relaxed);
+}
+
+uint64_t cc_store_budget(const cc_store *s)
+{
+    return atomic_load_explicit(&s->budget, memory_order_relaxed);
+}
+
+void cc_store_set_budget(cc_store *s, uint64_t budget_bytes)
+{
+    atomic_store_explicit(&s->budget, budget_bytes, memory_order_relaxed);
+}
+
+/* ---- batches ----------------------------------------------------------------------------------------------------- */
+void cc_batch_begin(struct cc_batch *b, cc_store *s, uint64_t expected)
+{
+    b->store = s;
+    b->credit = 0;
+    b->fetch = expected < 8 ? 8 : expected > CC_BATCH ? CC_BATCH : (uint32_t)expected;
+    memset(b->n, 0, sizeof b->n);
+}
+
+static void credit_return(struct cc_batch *b)
+{
+    atomic_fetch_sub_explicit(&b->store->bytes, b->credit, memory_order_relaxed);
+    b->credit = 0;
+}
+
+void cc_batch_end(struct cc_batch *b)
+{
+    cc_store *s = b->store;
+    pthread_mutex_lock(&s->lock);
+    for (unsigned k = 0; k < CC_SLAB_COUNT; k++)
+        slab_put(&s->slab[k], b->item[k], b->n[k]);
+    pthread_mutex_unlock(&s->lock);
+    memset(b->n, 0, sizeof b->n);
+    credit_return(b);
+}
+
+static bool reserve(cc_store *s, uint64_t bytes)
+{
+    const uint64_t budget = cc_store_budget(s);
+    uint64_t held = cc_store_bytes(s);
+    do {
+        if (budget && (held > budget || bytes > budget - held))
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&s->bytes, &held, held + bytes,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+int cc_charge(struct cc_batch *b, uint64_t bytes)
+{
+    if (bytes > b->credit) {
+        const uint64_t need = bytes - b->credit;
+        if (need < CREDIT_BYTES && reserve(b->store, CREDIT_BYTES))
+            b->credit += CREDIT_BYTES;
+        else if (reserve(b->store, need))
+            b->credit += need;
+        else
+            return CC_EBUDGET;
+    }
+    b->credit -= bytes;
+    return CC_OK;
+}
+
+void cc_uncharge(struct cc_batch *b, uint64_t bytes)
+{
+    b->credit += bytes;
+    if (b->credit > 2 * CREDIT_BYTES)
+        credit_return(b);
+}
+
+uint64_t cc_object_bytes(const cc_store *s, unsigned slab)
+{
+    return s->slab[slab].item_bytes + (s->slab[slab].counted ? sizeof(uint32_t) : 0);
+}
+
+int cc_object_new(struct cc_batch *b, unsigned slab, uint32_t *out)
+{
+    cc_store *s = b->store;
+    const int err = cc_charge(b, cc_object_bytes(s, slab));
+    if (err)
+        return err;
+    if (!b->n[slab]) {
+        pthread_mutex_lock(&s->lock);
+        b->n[slab] = slab_get(&s->slab[slab], b->item[slab], b->fetch);
+        pthread_mutex_unlock(&s->lock);
+        if (!b->n[slab]) {
+            cc_uncharge(b, cc_object_bytes(s, slab));
+            return CC_ENOMEM;
+        }
+    }
+    *out = b->item[slab][--b->n[slab]];
+    if (s->slab[slab].counted)
+        atomic_store_explicit(cc_refs(s, slab, *out), 1, memory_order_relaxed);
+    /* The next one's memory is cold as well, and counting references waits until what was written is in the cache. */
+    const uint8_t *next = cc_item(s, slab, b->item[slab][b->n[slab] ? b->n[slab] - 1 : 0]);
+    for (unsigned i = 0; i < s->slab[slab].item_bytes && i < 256; i += 64)
+        __builtin_prefetch(next + i, 1);
+    return CC_OK;
+}
+
+void cc_object_free(struct cc_batch *b, unsigned slab, uint32_t h)
+{
+    if (b->n[slab] == CC_BATCH) {
+        pthread_mutex_lock(&b->store->lock);
+        slab_put(&b->store->slab[slab], b->item[slab], CC_BATCH);
+        pthread_mutex_unlock(&b->store->lock);
+        b->n[slab] = 0;
+    }
+    b->item[slab][b->n[slab]++] = h;
+    cc_uncharge(b, cc_object_bytes(b->store, slab));
+}
+
+/* ---- page contents ------------------------------------------------------------------------------------------------ */
+static const struct diff *diff_of(const cc_store *s, const struct cc_page *p)
+{
+    return p->slab == CC_SLAB_FRAME ? NULL : cc_item(s, p->slab, p->loc);
+}
+
+/* The page kept whole on which h is based: itself, or that of which it is a difference. */
+static const uint8_t *whole(const cc_store *s, cc_pageh h)
+{
+    if (!h)
+        return zero_page;
+    const struct cc_page *p = cc_page(s, h);
+    const struct diff *d = diff_of(s, p);
+    if (!d)
+        return cc_item(s, CC_SLAB_FRAME, p->loc);
+    return d->base ? cc_item(s, CC_SLAB_FRAME, d->frame) : zero_page;
+}
+
+static __m128i equal32(const uint8_t *a, const uint8_t *b)
+{
+    return _mm_cmpeq_epi32(_mm_loadu_si128((const __m128i *)(const void *)a),
+                           _mm_loadu_si128((const __m128i *)(const void *)b));
+}
+
+/* Which of 8 words differ, as bits. */
+static uint64_t words_differ(const uint8_t *a, const uint8_t *b)
+{
+    const __m128i ones = _mm_set1_epi8(-1);
+    /* 32-bit results narrowed to 16: both halves of a word next to each other, and then to one bit. */
+    const __m128i lo = _mm_packs_epi32(equal32(a, b), equal32(a + 16, b + 16));
+    const __m128i hi = _mm_packs_epi32(equal32(a + 32, b + 32), equal32(a + 48, b + 48));
+    const __m128i words = _mm_packs_epi32(_mm_cmpeq_epi32(lo, ones), _mm_cmpeq_epi32(hi, ones));
+    return (uint64_t)(_mm_movemask_epi8(_mm_packs_epi16(words, words)) & 0xFF) ^ 0xFF;
+}
+
+/* Put what differs between base and src in d: the number of words, or -1 if it is too much to be worth keeping so. */
+static int diff_make(const uint8_t *base, const uint8_t *src, struct diff *d)
+{
+    unsigned words = 0;
+    for (unsigned i = 0; i < WORDS / 64; i++) {
+        uint64_t map = 0;
+        for (unsigned j = 0; j < 64; j += 8)
+            map |= words_differ(base + (i * 64 + j) * 8, src + (i * 64 + j) * 8) << j;
+        d->map[i] = map;
+        words += (unsigned)__builtin_popcountll(map);
+        if (words > DIFF_WORDS_MAX)
+            return -1;
+    }
+    uint64_t *word = d->word;
+    for (unsigned i = 0; i < WORDS / 64; i++)
+        for (uint64_t map = d->map[i]; map; map &= map - 1)
+            memcpy(word++, src + (i * 64 + (unsigned)__builtin_ctzll(map)) * 8, 8);
+    return (int)words;
+}
+
+/* A new page handle for contents that are in place. */
+static int page_handle(struct cc_batch *b, unsigned slab, uint32_t loc, cc_digest hash, cc_pageh *out)
+{
+    const int err = cc_object_new(b, CC_SLAB_PAGE, out);
+    if (err) {
+        cc_object_free(b, slab, loc);
+        return err;
+    }
+    struct cc_page *p = cc_item(b->store, CC_SLAB_PAGE, *out);
+    *p = (struct cc_page){.hash = hash, .loc = loc, .slab = slab};
+    return CC_OK;
+}
+
+cc_pageh cc_page_base(const cc_store *s, cc_pageh h, const uint8_t **contents)
+{
+    const struct diff *d = h ? diff_of(s, cc_page(s, h)) : NULL;
+    *contents = whole(s, h);
+    return d ? d->base : h;
+}
+
+int cc_page_new(struct cc_batch *b, cc_pageh like, const uint8_t *src, cc_digest hash, cc_pageh *out)
+{
+    cc_store *s = b->store;
+    union { struct diff d; uint8_t room[1024]; } u;
+    /* Differences are never of differences: reading stays one step, and what a base costs is bounded. */
+    const uint8_t *contents;
+    const cc_pageh base = cc_page_base(s, like, &contents);
+    const int words = diff_make(contents, src, &u.d);
+    unsigned slab = CC_SLAB_FRAME;
+    size_t size = CC_PAGE_SIZE;
+    uint32_t loc;
+    if (words >= 0) {
+        size = sizeof(struct diff) + (unsigned)words * sizeof(uint64_t);
+        for (slab = CC_SLAB_DIFF; diff_bytes[slab - CC_SLAB_DIFF] < size; slab++)
+            ;
+    }
+    int err = cc_object_new(b, slab, &loc);
+    if (err)
+        return err;
+    if (words < 0) {
+        memcpy(cc_item(s, slab, loc), src, size);
+        return page_handle(b, slab, loc, hash, out);
+    }
+    u.d.base = base;
+    u.d.frame = base ? cc_page(s, base)->loc : 0;
+    memcpy(cc_item(s, slab, loc), &u.d, size);
+    err = page_handle(b, slab, loc, hash, out);
+    if (!err)
+        cc_ref(s, CC_SLAB_PAGE, u.d.base);
+    return err;
+}
+
+void cc_page_drop(struct cc_batch *b, cc_pageh h)
+{
+    cc_store *s = b->store;
+    while (h && cc_unref(s, CC_SLAB_PAGE, h)) {
+        const struct cc_page p = *cc_page(s, h);
+        const struct diff *d = diff_of(s, &p);
+        const cc_pageh base = d ? d->base : 0;
+        cc_object_free(b, p.slab, p.loc);
+        cc_object_free(b, CC_SLAB_PAGE, h);
+        h = base;
+    }
+}
+
+void cc_page_read(const cc_store *s, cc_pageh h, uint8_t *dst)
+{
+    const struct diff *d = h ? diff_of(s, cc_page(s, h)) : NULL;
+    memcpy(dst, whole(s, h), CC_PAGE_SIZE);
+    if (!d)
+        return;
+    const uint64_t *word = d->word;
+    for (unsigned i = 0; i < WORDS / 64; i++)
+        for (uint64_t map = d->map[i]; map; map &= map - 1)
+            memcpy(dst + (i * 64 + (unsigned)__builtin_ctzll(map)) * 8, word++, 8);
+}
+
+bool cc_page_equal(const cc_store *s, cc_pageh h, const uint8_t *contents)
+{
+    if (!h || !diff_of(s, cc_page(s, h)))
+        return memcmp(whole(s, h), contents, CC_PAGE_SIZE) == 0;
+    uint8_t page[CC_PAGE_SIZE];
+    cc_page_read(s, h, page);
+    return memcmp(page, contents, CC_PAGE_SIZE) == 0;
+}
+
+uint64_t cc_page_exclusive(const cc_store *s, cc_pageh h)
+{
+    uint64_t bytes = 0;
+    while (h && atomic_load_explicit(cc_refs(s, CC_SLAB_PAGE, h), memory_order_relaxed) == 1) {
+        const struct cc_page *p = cc_page(s, h);
+        const struct diff *d = diff_of(s, p);
+        bytes += cc_object_bytes(s, CC_SLAB_PAGE) + cc_object_bytes(s, p->slab);
+        h = d ? d->base : 0;
+    }
+    return bytes;
+}

@@ -1,0 +1,680 @@
+/*
+ * diff_main.c: the differential test's driver.
+ *
+ *   diff FORMS RUNNER run SEED FIRST COUNT [options]    compare cases; report at most --failures, minimised
+ *   diff FORMS RUNNER show SEED INDEX MASK [options]    run one case with the instructions in MASK and print it
+ *   options: --native-only  compare the native runner with itself
+ *            --approx       sequences of one approximating instruction, compared with a tolerance
+ *            --step N       stop the engine every N instructions; --tlb BITS, --cache KIB, --no-fuse: engine settings
+ *            --failures N   (default 5)
+ * Output is lines of "key value..."; differential.py reads them.
+ */
+#define _GNU_SOURCE
+#include "diff.h"
+#include "diff_engine.h"
+#include "diff_gen.h"
+
+#include "cc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NATIVE_TIMEOUT_MS 20000
+
+static const char *const gpr_names[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                           "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
+static const char *const sel_names[6] = { "es", "cs", "ss", "ds", "fs", "gs" };
+
+static struct shared *shared;
+static const char *runner_path;
+static int shared_fd, to_child, from_child;
+static pid_t child;
+
+static void fatal(const char *what)
+{
+    fprintf(stderr, "diff: %s: %s\n", what, strerror(errno));
+    exit(2);
+}
+
+/* ---- the native child --------------------------------------------------------------------------------------------------- */
+static bool child_answers(void)
+{
+    struct pollfd p = { .fd = from_child, .events = POLLIN };
+    uint8_t byte;
+    return poll(&p, 1, NATIVE_TIMEOUT_MS) == 1 && read(from_child, &byte, 1) == 1;
+}
+
+static void start_child(void)
+{
+    int down[2], up[2];
+    if (pipe2(down, O_CLOEXEC) != 0 || pipe2(up, O_CLOEXEC) != 0)
+        fatal("pipe");
+    child = fork();
+    if (child < 0)
+        fatal("fork");
+    if (child == 0) {
+        /* to descriptors 3, 4 and 5, through high ones so that none is overwritten on the way */
+        int fds[3] = { shared_fd, down[0], up[1] };
+        for (int i = 0; i < 3; i++)
+            fds[i] = fcntl(fds[i], F_DUPFD, 100);
+        for (int i = 0; i < 3; i++)
+            dup2(fds[i], 3 + i);
+        for (int i = 0; i < 3; i++)
+            close(fds[i]);
+        execl(runner_path, runner_path, (char *)NULL);
+        _exit(127);
+    }
+    close(down[0]);
+    close(up[1]);
+    to_child = down[1];
+    from_child = up[0];
+    if (!child_answers()) {
+        fprintf(stderr, "diff: the native runner %s does not start\n", runner_path);
+        exit(2);
+    }
+}
+
+static void stop_child(void)
+{
+    close(to_child);
+    close(from_child);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+}
+
+/* Run the shared batch; false if the child died or hung in case shared->current. */
+static bool run_native(void)
+{
+    uint8_t byte = 0;
+    memset(shared->out, 0, sizeof(struct case_out) * shared->count);
+    if (shared->count == 0)
+        return true;
+    if (write(to_child, &byte, 1) == 1 && child_answers())
+        return true;
+    stop_child();
+    start_child();
+    return false;
+}
+
+/* ---- comparison ------------------------------------------------------------------------------------------------------------ */
+static uint64_t arith_mask(uint8_t undef)
+{
+    return ~(uint64_t)((undef & F_C ? 1 : 0) | (undef & F_P ? 4 : 0) | (undef & F_A ? 0x10 : 0) | (undef & F_Z ? 0x40 : 0)
+                       | (undef & F_S ? 0x80 : 0) | (undef & F_O ? 0x800 : 0));
+}
+
+static uint16_t fsw_mask(uint8_t x)
+{
+    return (uint16_t)~((x & 1) << 8 | (x & 2) << 8 | (x & 4) << 8 | (x & 8) << 11);
+}
+
+/* Bytes of ENV's slots that are not architecturally fixed: instruction and operand pointers, opcode, reserved bytes,
+ * MXCSR_MASK. */
+static uint64_t env_mask(uint32_t granule)
+{
+    uint8_t keep[8];
+    for (unsigned i = 0; i < 8; i++) {
+        uint32_t off = granule * 8 + i, k;
+        if (off < ENV_ENV) {
+            k = off & 511;
+            bool st_pad = k >= 32 && k < 160 && (k & 15) >= 10;
+            keep[i] = k < 5 || (k >= 24 && k < 28) || (k >= 32 && !st_pad);
+        } else if (off < ENV_STATE) {
+            k = off & 31;
+            keep[i] = off & 32 ? k < 6 || k >= 14 : k < 12 || k >= 28;
+        } else if (off < ENV_END) {
+            k = off & 127;
+            keep[i] = off & 128 ? k < 6 || k >= 14 : k < 12 || k >= 28;
+        } else {
+            keep[i] = 1;
+        }
+    }
+    uint64_t mask = 0;
+    for (unsigned i = 0; i < 8; i++)
+        mask |= (uint64_t)(keep[i] ? 0xff : 0) << i * 8;
+    return mask;
+}
+
+struct difference { char text[160]; };
+struct report { unsigned n; struct difference d[40]; };
+
+#define DIFFER(r, ...)                                                                                                 \
+    do {                                                                                                               \
+        if ((r)->n < 40)                                                                                               \
+            snprintf((r)->d[(r)->n++].text, sizeof(struct difference), __VA_ARGS__);                                   \
+    } while (0)
+
+static uint64_t granule_at(const struct granule *list, uint32_t n, const uint8_t *image, uint32_t index)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (list[i].index == index)
+            return list[i].value;
+    uint64_t v;
+    memcpy(&v, image + index * 8, 8);
+    return v;
+}
+
+static uint64_t granule_va(uint32_t index)
+{
+    for (unsigned r = 0; r < NREGIONS; r++) {
+        if (index < regions[r].pages * 512)
+            return regions[r].va + index * 8ull;
+        index -= regions[r].pages * 512;
+    }
+    return 0;
+}
+
+static bool compare_granules(struct report *r, const struct granule *a, uint32_t na, const struct granule *b, uint32_t nb,
+                             const uint8_t *image)
+{
+    bool found = false;
+    for (uint32_t i = 0; i < na + nb; i++) {
+        uint32_t index = i < na ? a[i].index : b[i - na].index;
+        uint64_t va = granule_at(a, na, image, index), vb = granule_at(b, nb, image, index);
+        uint64_t mask = index >= ENV_FIRST && index < ENV_FIRST + 512 ? env_mask(index - ENV_FIRST) : ~0ull;
+        if ((va ^ vb) & mask) {
+            found = true;
+            DIFFER(r, "mem[%#" PRIx64 "] native %016" PRIx64 " engine %016" PRIx64, granule_va(index), va, vb);
+        }
+    }
+    return found;
+}
+
+static void compare_memory(struct report *r, const struct case_out *a, const struct case_out *b, const uint8_t *image)
+{
+    if (a->nenv || b->nenv)
+        compare_granules(r, a->env, a->nenv, b->env, b->nenv, image);
+    if (a->ngranules == b->ngranules && a->granule_hash == b->granule_hash)
+        return;
+    uint32_t na = a->ngranules < MAX_GRANULES ? a->ngranules : MAX_GRANULES;
+    uint32_t nb = b->ngranules < MAX_GRANULES ? b->ngranules : MAX_GRANULES;
+    if (!compare_granules(r, a->granule, na, b->granule, nb, image))
+        DIFFER(r, "mem beyond the first %d changed words: native %u engine %u", MAX_GRANULES, a->ngranules, b->ngranules);
+}
+
+struct context {
+    const struct forms *forms;
+    const struct sequence *seq;
+    struct layout layout;
+    enum gen_mode mode;
+    bool native_only;
+};
+
+/* The instruction that the case ended at, or -1 if it ended elsewhere. */
+static int end_index(const struct context *c, uint64_t keep, const struct case_out *o)
+{
+    uint64_t rip = o->rip;
+    for (uint32_t i = 0; i <= c->seq->n; i++) {
+        if (i < c->seq->n && !(keep >> i & 1))
+            continue;
+        uint64_t at = CODE_VA + c->layout.addr[i];
+        if (rip == at)
+            return (int)i;
+        if (i < c->seq->n && c->seq->insn[i].lands && rip == c->seq->insn[i].lands)
+            return (int)i;
+        /* traps (INT3, INT n, ICEBP) point behind */
+        if (i == c->seq->n && rip == at + 1 && o->vector == 3)
+            return (int)i;
+        if (i < c->seq->n && rip == at + c->seq->insn[i].len && (o->vector == 3 || o->vector == 4 || o->vector == 1)
+            && c->seq->insn[i].ends)
+            return (int)i;
+    }
+    return -1;
+}
+
+/* Distance of two floating-point numbers of the same sign in units of the last place, saturating. */
+static double f32_error(uint32_t a, uint32_t b)
+{
+    float x, y;
+    memcpy(&x, &a, 4);
+    memcpy(&y, &b, 4);
+    if (a == b)
+        return 0;
+    if (x != x || y != y || (a ^ b) >> 31)
+        return 1;
+    double d = (double)x - (double)y, m = x > 0 ? (double)x : -(double)x;
+    return (d < 0 ? -d : d) / m;
+}
+
+static bool f80_close(const uint8_t *a, const uint8_t *b)
+{
+    uint64_t ma, mb;
+    uint16_t sa, sb;
+    memcpy(&ma, a, 8);
+    memcpy(&mb, b, 8);
+    memcpy(&sa, a + 8, 2);
+    memcpy(&sb, b + 8, 2);
+    if (sa == sb) {
+        uint64_t d = ma > mb ? ma - mb : mb - ma;
+        return d <= 2;
+    }
+    /* one unit around a power of two */
+    return (sa == sb + 1 && ma <= (1ull << 63) + 2 && mb >= ~0ull - 4)
+           || (sb == sa + 1 && mb <= (1ull << 63) + 2 && ma >= ~0ull - 4);
+}
+
+static void compare_fx(struct report *r, const struct context *c, const struct case_out *a, const struct case_out *b,
+                       uint8_t x87_undef, bool skip_x87)
+{
+    bool approx = c->mode == GEN_APPROX;
+    uint16_t fa, fb;
+    memcpy(&fa, a->fx, 2);
+    memcpy(&fb, b->fx, 2);
+    if (fa != fb)
+        DIFFER(r, "fcw native %04x engine %04x", fa, fb);
+    memcpy(&fa, a->fx + 2, 2);
+    memcpy(&fb, b->fx + 2, 2);
+    uint16_t mask = fsw_mask(x87_undef);
+    if (approx)
+        mask &= (uint16_t)~0x230;               /* C1, PE, UE: depend on the last digit */
+    if (skip_x87)
+        mask &= 0xc7ff;
+    if ((fa ^ fb) & mask)
+        DIFFER(r, "fsw native %04x engine %04x (compared %04x)", fa, fb, mask);
+    if (a->fx[4] != b->fx[4] && !skip_x87)
+        DIFFER(r, "ftw (valid) native %02x engine %02x", a->fx[4], b->fx[4]);
+    if (memcmp(a->fx + 24, b->fx + 24, 4) != 0) {
+        uint32_t ma, mb;
+        memcpy(&ma, a->fx + 24, 4);
+        memcpy(&mb, b->fx + 24, 4);
+        DIFFER(r, "mxcsr native %08x engine %08x", ma, mb);
+    }
+    for (int i = 0; i < 8 && !skip_x87; i++) {
+        const uint8_t *sa = a->fx + 32 + i * 16, *sb = b->fx + 32 + i * 16;
+        if (memcmp(sa, sb, 10) == 0 || (approx && f80_close(sa, sb)))
+            continue;
+        uint64_t ma, mb;
+        memcpy(&ma, sa, 8);
+        memcpy(&mb, sb, 8);
+        DIFFER(r, "st%d native %02x%02x:%016" PRIx64 " engine %02x%02x:%016" PRIx64, i, sa[9], sa[8], ma, sb[9], sb[8], mb);
+    }
+    for (int i = 0; i < 16; i++) {
+        const uint8_t *xa = a->fx + 160 + i * 16, *xb = b->fx + 160 + i * 16;
+        if (memcmp(xa, xb, 16) == 0)
+            continue;
+        uint32_t da[4], db[4];
+        memcpy(da, xa, 16);
+        memcpy(db, xb, 16);
+        bool close = approx;                    /* RCP, RSQRT: relative error at most 1.5 * 2^-12 each (SDM) */
+        for (int k = 0; k < 4; k++)
+            close &= f32_error(da[k], db[k]) <= 3.0 / 4096;
+        if (!close)
+            DIFFER(r, "xmm%d native %08x_%08x_%08x_%08x engine %08x_%08x_%08x_%08x", i, da[3], da[2], da[1], da[0], db[3],
+                   db[2], db[1], db[0]);
+    }
+}
+
+static void compare(struct report *r, const struct context *c, uint64_t keep, const struct case_in *in,
+                    const struct case_out *a, const struct case_out *b, const uint8_t *image)
+{
+    r->n = 0;
+    int end = end_index(c, keep, a);
+    const struct form *last = end >= 0 && end < (int)c->seq->n ? &c->forms->form[c->seq->insn[end].form] : NULL;
+    /* INT1 is a trap (SDM vol. 2), but a host that is a virtual machine may report it at the instruction. */
+    /* Which of CMPS's operands is read first is not specified; both may fault. */
+    bool cmps = last && last->special == SP_STRING && (last->opcode & 0xfe) == 0xa6 && a->rip == b->rip
+                && (a->vector == 13 || a->vector == 14) && (b->vector == 13 || b->vector == 14);
+    /* AMD pushes the return address before it looks at an indirect call's target; and of a misaligned and non-canonical
+     * stack operand it reports #GP. */
+    bool either = a->rip == b->rip && last
+                  && ((last->special == SP_CALLI && a->vector == 14 && b->vector == 13)
+                      || (last->align > 1 && a->vector == 13 && b->vector == 12));
+    bool int1 = last && last->special == SP_INT1 && a->vector == 1 && b->vector == 1 && b->rip == a->rip + c->seq->insn[end].len;
+    if ((a->vector != b->vector && !cmps && !either) || (a->rip != b->rip && !int1))
+        DIFFER(r, "end native vector %u rip %#" PRIx64 " engine vector %u rip %#" PRIx64, a->vector, a->rip, b->vector,
+               b->rip);
+    if (a->vector == b->vector && !cmps && (a->vector == 13 || a->vector == 12 || a->vector == 11 || a->vector == 14 || a->vector == 17)) {
+        uint32_t mask = ~0u;
+        if (a->vector == 14 && a->cr2 >= 0x7ffffffff000)
+            mask = ~1u;         /* Linux sets P for kernel addresses so as not to tell their layout */
+        if ((a->error ^ b->error) & mask)
+            DIFFER(r, "error code native %#x engine %#x", a->error, b->error);
+        if (a->vector == 14 && a->cr2 != b->cr2)
+            DIFFER(r, "cr2 native %#" PRIx64 " engine %#" PRIx64, a->cr2, b->cr2);
+    }
+    for (int i = 0; i < 16; i++)
+        if (a->gpr[i] != b->gpr[i])
+            DIFFER(r, "%s native %016" PRIx64 " engine %016" PRIx64, gpr_names[i], a->gpr[i], b->gpr[i]);
+    uint8_t undef = 0, x87 = 0;
+    for (uint32_t i = 0; i <= c->seq->n; i++)
+        if (end < 0 || end == (int)i) {
+            undef |= c->layout.undef[i];
+            x87 |= c->layout.x87_undef[i];
+        }
+    uint64_t fmask = arith_mask(undef);
+    if ((a->rflags ^ b->rflags) & fmask)
+        DIFFER(r, "rflags native %08" PRIx64 " engine %08" PRIx64 " (compared %08" PRIx64 ")", a->rflags, b->rflags,
+               fmask & 0x3fffff);
+    /* A return to an outer level clears the RPL of null data selectors (SDM vol. 2, IRET), and natively the signal
+     * handler was entered by one. */
+    for (int i = 0; i < 6; i++)
+        if (a->sel[i] != b->sel[i] && !(i != 1 && i != 2 && a->sel[i] < 4 && b->sel[i] < 4))
+            DIFFER(r, "%s native %04x engine %04x", sel_names[i], a->sel[i], b->sel[i]);
+    if (a->fs_base != b->fs_base)
+        DIFFER(r, "fs_base native %016" PRIx64 " engine %016" PRIx64, a->fs_base, b->fs_base);
+    if (a->gs_base != b->gs_base)
+        DIFFER(r, "gs_base native %016" PRIx64 " engine %016" PRIx64, a->gs_base, b->gs_base);
+    /* AMD does the MMX transition (TOP, tags) of CVTPS2PI and the like even if they end in #XM, MASKMOVQ's if it faults. */
+    compare_fx(r, c, a, b, x87, last && last->cls == CLS_MMX && (a->vector == 19 || last->special == SP_MASKMOV));
+    /* code is part of the image while the case runs */
+    static uint8_t with_code[IMAGE_SIZE];
+    memcpy(with_code, image, IMAGE_SIZE);
+    memcpy(with_code + in->code_off, in->code, in->code_len);
+    compare_memory(r, a, b, with_code);
+}
+
+/* ---- printing ------------------------------------------------------------------------------------------------------------------- */
+static void print_state(const char *who, const uint64_t *gpr, uint64_t rip, uint64_t rflags, uint64_t fs, uint64_t gs,
+                        const uint8_t *fx)
+{
+    printf("state %s rip %#" PRIx64 " rflags %#" PRIx64 " fs_base %#" PRIx64 " gs_base %#" PRIx64 "\n", who, rip, rflags, fs, gs);
+    for (int i = 0; i < 16; i++)
+        printf("reg %s %s %016" PRIx64 "\n", who, gpr_names[i], gpr[i]);
+    uint16_t fcw, fsw;
+    uint32_t mxcsr;
+    memcpy(&fcw, fx, 2);
+    memcpy(&fsw, fx + 2, 2);
+    memcpy(&mxcsr, fx + 24, 4);
+    printf("fpu %s fcw %04x fsw %04x valid %02x mxcsr %08x\n", who, fcw, fsw, fx[4], mxcsr);
+    for (int i = 0; i < 8; i++) {
+        uint64_t m;
+        memcpy(&m, fx + 32 + i * 16, 8);
+        printf("reg %s st%d %02x%02x:%016" PRIx64 "\n", who, i, fx[32 + i * 16 + 9], fx[32 + i * 16 + 8], m);
+    }
+    for (int i = 0; i < 16; i++) {
+        uint64_t q[2];
+        memcpy(q, fx + 160 + i * 16, 16);
+        printf("reg %s xmm%d %016" PRIx64 "_%016" PRIx64 "\n", who, i, q[1], q[0]);
+    }
+}
+
+static void print_out(const char *who, const struct case_out *o)
+{
+    print_state(who, o->gpr, o->rip, o->rflags, o->fs_base, o->gs_base, o->fx);
+    printf("end %s vector %u error %#x cr2 %#" PRIx64 " sel %04x %04x %04x %04x %04x %04x\n", who, o->vector, o->error, o->cr2,
+           o->sel[0], o->sel[1], o->sel[2], o->sel[3], o->sel[4], o->sel[5]);
+    for (uint32_t i = 0; i < o->ngranules && i < MAX_GRANULES; i++)
+        printf("mem %s %#" PRIx64 " %016" PRIx64 "\n", who, granule_va(o->granule[i].index), o->granule[i].value);
+    for (uint32_t i = 0; i < o->nenv; i++)
+        printf("mem %s %#" PRIx64 " %016" PRIx64 "\n", who, granule_va(o->env[i].index), o->env[i].value);
+}
+
+static void print_case(const struct context *c, uint64_t keep, const struct case_in *in, const struct case_out *a,
+                       const struct case_out *b, const struct report *r)
+{
+    print_state("in", in->gpr, in->rip, in->rflags, in->fs_base, in->gs_base, in->fx);
+    for (uint32_t i = 0; i < c->seq->n; i++) {
+        if (!(keep >> i & 1))
+            continue;
+        printf("insn %u %u %#" PRIx64 " undef %02x ", i, c->seq->insn[i].form, (uint64_t)CODE_VA + c->layout.addr[i], c->layout.undef[i]);
+        for (uint32_t k = 0; k < c->seq->insn[i].len; k++)
+            printf("%02x", in->code[c->layout.addr[i] - in->code_off + k]);
+        printf("\n");
+    }
+    print_out("native", a);
+    print_out("engine", b);
+    for (unsigned i = 0; i < r->n; i++)
+        printf("differs %s\n", r->d[i].text);
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------------------------------ */
+static struct engine *engine;
+static uint64_t *hits;
+static struct sequence sequences[BATCH];
+static struct layout layouts[BATCH];
+static struct case_out engine_out[BATCH];
+static uint8_t image[IMAGE_SIZE];
+
+static uint64_t all_of(const struct sequence *s) { return s->n >= 64 ? ~0ull : (1ull << s->n) - 1; }
+
+/* Run one case on both sides. */
+static bool run_one(struct context *c, uint64_t keep, struct report *r, struct case_out *a, struct case_out *b)
+{
+    if (!gen_layout(c->seq, keep, &shared->in[0], &c->layout))
+        return false;
+    shared->count = 1;
+    if (!run_native()) {
+        r->n = 0;
+        DIFFER(r, "the native runner died or hung");
+        memset(a, 0, sizeof *a);
+        memset(b, 0, sizeof *b);
+        return true;
+    }
+    *a = shared->out[0];
+    struct case_in in = shared->in[0];
+    if (c->native_only) {
+        if (!run_native())
+            return false;
+        *b = shared->out[0];
+    } else {
+        memset(b, 0, sizeof *b);
+        engine_run(engine, &in, b);
+    }
+    compare(r, c, keep, &in, a, b, image);
+    return true;
+}
+
+static uint64_t minimise(struct context *c, uint64_t keep)
+{
+    struct report r;
+    struct case_out a, b;
+    for (bool progress = true; progress;) {
+        progress = false;
+        for (int size = 8; size >= 1; size /= 2) {
+            for (int i = (int)c->seq->n - size; i >= 0; i--) {
+                uint64_t candidate = keep & ~(((1ull << size) - 1) << i);
+                if (candidate == keep)
+                    continue;
+                if (run_one(c, candidate, &r, &a, &b) && r.n) {
+                    keep = candidate;
+                    progress = true;
+                }
+            }
+        }
+    }
+    return keep;
+}
+
+/* What the table says about undefined and privileged opcodes must be true of the host, or the table is wrong. */
+static bool table_wrong(const struct context *c, const struct case_out *o)
+{
+    int end = end_index(c, all_of(c->seq), o);
+    if (end < 0 || end >= (int)c->seq->n)
+        return false;
+    unsigned attrs = c->forms->form[c->seq->insn[end].form].attrs;
+    return (attrs & A_UD && o->vector != 6) || (attrs & A_GP && o->vector != 13 && o->vector != 6);
+}
+
+/* Which instructions were executed: all before the end but those that a branch may have skipped. */
+static void count_hits(const struct context *c, const struct case_out *o)
+{
+    int end = end_index(c, all_of(c->seq), o);
+    if (end < 0)
+        return;
+    bool maybe_skipped[MAX_INSNS + 1] = { 0 };
+    for (uint32_t i = 0; i < c->seq->n; i++) {
+        int to = c->seq->insn[i].jump;
+        for (int k = (int)i + 1; k < to && k <= (int)c->seq->n; k++)
+            maybe_skipped[k] = true;
+    }
+    for (int i = 0; i <= end && i < (int)c->seq->n; i++)
+        if (!maybe_skipped[i] || i == end)
+            hits[c->seq->insn[i].form]++;
+}
+
+static void report_failure(struct context *c, uint64_t seed, uint64_t index)
+{
+    struct report r;
+    struct case_out a, b;
+    uint64_t keep = all_of(c->seq);
+    bool again = run_one(c, keep, &r, &a, &b) && r.n;
+    if (again)
+        keep = minimise(c, keep);
+    run_one(c, keep, &r, &a, &b);
+    printf("failure seed %" PRIu64 " index %" PRIu64 " mask %#" PRIx64 "%s\n", seed, index, keep,
+           again ? "" : " (not reproduced alone)");
+    print_case(c, keep, &shared->in[0], &a, &b, &r);
+    printf("failure-end\n");
+    fflush(stdout);
+}
+
+static uint64_t number(const char *text)
+{
+    char *end;
+    uint64_t v = strtoull(text, &end, 0);
+    if (*end || end == text) {
+        fprintf(stderr, "diff: '%s' is not a number\n", text);
+        exit(2);
+    }
+    return v;
+}
+
+static struct forms load_forms(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    struct { char magic[4]; uint32_t size, count; } head;
+    if (!f || fread(&head, sizeof head, 1, f) != 1 || memcmp(head.magic, "CCF1", 4) != 0 || head.size != sizeof(struct form))
+        fatal(path);
+    struct form *form = calloc(head.count, sizeof *form);
+    if (fread(form, sizeof *form, head.count, f) != head.count)
+        fatal(path);
+    fclose(f);
+    return (struct forms){ head.count, form };
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 7) {
+        fprintf(stderr, "usage: diff FORMS RUNNER run SEED FIRST COUNT | show SEED INDEX MASK\n");
+        return 2;
+    }
+    struct forms forms = load_forms(argv[1]);
+    runner_path = argv[2];
+    bool show = strcmp(argv[3], "show") == 0;
+    uint64_t seed = number(argv[4]), first = number(argv[5]), count = number(argv[6]);
+    struct context c = { .forms = &forms };
+    unsigned max_failures = 5;
+    uint32_t step = 0, tlb = 0, cache = 0, flags = 0;
+    for (int i = 7; i < argc; i++) {
+        if (strcmp(argv[i], "--native-only") == 0)
+            c.native_only = true;
+        else if (strcmp(argv[i], "--approx") == 0)
+            c.mode = GEN_APPROX;
+        else if (strcmp(argv[i], "--no-fuse") == 0)
+            flags |= CC_CFG_NO_FUSE;
+        else if (strcmp(argv[i], "--step") == 0 && i + 1 < argc)
+            step = (uint32_t)number(argv[++i]);
+        else if (strcmp(argv[i], "--tlb") == 0 && i + 1 < argc)
+            tlb = (uint32_t)number(argv[++i]);
+        else if (strcmp(argv[i], "--cache") == 0 && i + 1 < argc)
+            cache = (uint32_t)number(argv[++i]);
+        else if (strcmp(argv[i], "--failures") == 0 && i + 1 < argc)
+            max_failures = (unsigned)number(argv[++i]);
+        else {
+            fprintf(stderr, "diff: unknown option %s\n", argv[i]);
+            return 2;
+        }
+    }
+    signal(SIGPIPE, SIG_IGN);
+    shared_fd = memfd_create("cc-diff", MFD_CLOEXEC);
+    if (shared_fd < 0 || ftruncate(shared_fd, sizeof *shared) != 0)
+        fatal("memfd");
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED, shared_fd, 0);
+    if (shared == MAP_FAILED)
+        fatal("mmap");
+    start_child();
+    if (!c.native_only) {
+        engine = engine_new(flags, tlb, cache, shared->cs, shared->ss);
+        engine_stepping(engine, step);
+    }
+    hits = calloc(forms.n, sizeof *hits);
+    if (show) {
+        gen_image(seed, first / BATCH, image);
+        memcpy(shared->image, image, IMAGE_SIZE);
+        if (engine)
+            engine_image(engine, image);
+        gen_sequence(&forms, c.mode, seed, first, &sequences[0]);
+        c.seq = &sequences[0];
+        struct report r;
+        struct case_out a, b;
+        uint64_t keep = count & all_of(c.seq);
+        if (!run_one(&c, keep, &r, &a, &b)) {
+            fprintf(stderr, "diff: that mask is not a valid case\n");
+            return 2;
+        }
+        print_case(&c, keep, &shared->in[0], &a, &b, &r);
+        stop_child();
+        return r.n ? 1 : 0;
+    }
+    uint64_t done = 0, invalid = 0, failures = 0, retired = 0;
+    for (uint64_t index = first; index < first + count && failures < max_failures;) {
+        gen_image(seed, index / BATCH, image);
+        memcpy(shared->image, image, IMAGE_SIZE);
+        uint64_t base = index;
+        uint32_t n = 0;
+        uint64_t numbers[BATCH];
+        for (; index < first + count && index / BATCH == base / BATCH; index++) {
+            gen_sequence(&forms, c.mode, seed, index, &sequences[n]);
+            if (!gen_layout(&sequences[n], all_of(&sequences[n]), &shared->in[n], &layouts[n])) {
+                invalid++;
+                continue;
+            }
+            numbers[n++] = index;
+        }
+        shared->count = n;
+        if (!run_native()) {
+            printf("native runner died or hung at seed %" PRIu64 " index %" PRIu64 "\n", seed, numbers[shared->current]);
+            failures++;
+            continue;
+        }
+        if (c.native_only) {
+            memcpy(engine_out, shared->out, sizeof engine_out);
+            if (!run_native()) {
+                failures++;
+                continue;
+            }
+        } else {
+            engine_image(engine, image);
+            memset(engine_out, 0, sizeof(struct case_out) * n);
+            for (uint32_t i = 0; i < n; i++) {
+                engine_run(engine, &shared->in[i], &engine_out[i]);
+                retired += engine_retired(engine);
+            }
+        }
+        uint32_t bad[BATCH], nbad = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            c.seq = &sequences[i];
+            c.layout = layouts[i];
+            struct report r;
+            compare(&r, &c, all_of(c.seq), &shared->in[i], &shared->out[i], &engine_out[i], image);
+            count_hits(&c, &shared->out[i]);
+            if (table_wrong(&c, &shared->out[i])) {
+                int end = end_index(&c, all_of(c.seq), &shared->out[i]);
+                printf("table form %u vector %u index %" PRIu64 "\n", c.seq->insn[end].form, shared->out[i].vector, numbers[i]);
+            }
+            if (r.n)
+                bad[nbad++] = i;
+            done++;
+        }
+        for (uint32_t i = 0; i < nbad && failures < max_failures; i++, failures++) {
+            c.seq = &sequences[bad[i]];
+            report_failure(&c, seed, numbers[bad[i]]);
+        }
+    }
+    stop_child();
+    printf("done %" PRIu64 " invalid %" PRIu64 " failures %" PRIu64 " retired %" PRIu64 "\n", done, invalid, failures, retired);
+    for (uint32_t i = 0; i < forms.n; i++)
+        printf("hits %u %" PRIu64 "\n", i, hits[i]);
+    if (engine)
+        engine_free(engine);
+    return failures ? 1 : 0;
+}

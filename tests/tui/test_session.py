@@ -1,0 +1,377 @@
+"""Session: commands in, pictures out, a script that repeats it all."""
+
+import threading
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from toys.cluster import ToyCluster
+
+from cc_tui.commands import CommandError, Notice
+from cc_tui.commands.engine import Goto, Pause, Run
+from cc_tui.commands.place import Place
+from cc_tui.session import Crashed, Finished, Progress, Session, SessionView
+from chaoscontrol.errors import ChaosControlError
+from chaoscontrol.timetravel import CancelledError, Position
+
+
+class Log:
+    """Everything that a session published, by kind."""
+
+    def __init__(self, session: Session) -> None:
+        self.events = []
+        session.subscribe(self.events.append)
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def notices(self) -> list[str]:
+        return [notice.text for notice in self.of(Notice)]
+
+
+@pytest.fixture
+def session():
+    with Session(ToyCluster(2), keyframe_insns=1_000) as session:
+        yield session
+
+
+def wait(condition, seconds=10.0):
+    """Wait for something that happens on the engine's thread."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
+def text(session: Session, machine=0) -> str:
+    view = session.view
+    return view.consoles[machine].read(0, view.console_totals[machine]).decode()
+
+
+# ---- commands -------------------------------------------------------------------------------------------------------
+
+
+def test_commands_move_and_the_picture_follows(session):
+    session.execute("goto 300us")
+    assert session.view.position == Position(300_000)
+    assert session.view.moment.position == Position(300_000)
+    session.execute("tick")
+    session.execute("reverse-tick 3")
+    assert session.view.position == Position(280_000)
+    assert not session.view.at_end
+    session.execute("step 5us")
+    assert session.view.position == Position(285_000)
+    session.execute("step-size 20us")
+    session.execute("reverse-step 2")
+    assert session.view.position == Position(245_000)
+
+
+def test_instructions_are_those_of_the_machine_in_focus(session):
+    session.execute("goto 100us")
+    session.execute("vm 1")
+    before = session.view.instrets
+    session.execute("insn 5")
+    assert session.view.instrets[1] == before[1] + 5
+    assert session.view.focus == session.view.machine.machine == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "vns"),
+    [("start", 0), ("250us", 250_000), ("30t", 300_000), ("+10us", 410_000), ("-1t", 390_000), ("main@0.0001", 100_000),
+     ("main@50us", 50_000), ("here", 300_000), ("end", 400_000), ("main", 400_000)],
+)  # fmt: skip
+def test_places(session, place, vns):
+    session.execute("goto 300us")
+    session.execute("mark here")
+    session.execute("goto 400us")
+    session.execute(f"goto {place}")
+    assert session.view.position.vns == vns
+
+
+def test_places_by_instruction_line_and_moment(session):
+    session.execute("goto 400us")
+    moment = session.view.moment
+    session.execute("goto 1000i")
+    assert session.view.instrets[0] == 1000
+    session.execute("goto -1i")
+    assert session.view.instrets[0] == 999
+    session.execute("goto vm1#2")
+    assert text(session, 1).count("\n") == 2
+    assert text(session, 1).endswith("\n")
+    session.execute(f"goto {moment}")
+    assert session.view.moment == moment
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("goto nowhere", "no such place"),
+        ("goto b7@1.0", "no branch 'b7'"),
+        ("goto vm0#9999", "no console line 9999"),
+        ("goto vm9#1", "no machine 9"),
+        ("goto main@0.0001+4", "0 inputs at that time"),
+        ("goto main@1:2.3", "not a moment"),
+        ("type 9 x", "no machine 9"),
+        ("vm 9", "no machine 9"),
+        ("branch main", "a branch 'main' already"),
+        ("mark main", "a branch 'main' already"),
+        ("source /nonexistent", "/nonexistent: No such file"),
+        ("save /dev/null/x", "/dev/null/x: "),
+        (r'save "a\0b"', "null byte"),
+        (r'source "a\0b"', "null byte"),
+        ("until never 0 10us", "no console has shown 'never'"),
+        ("reverse-insn 99999999", "has retired"),
+    ],
+)
+def test_mistakes_are_one_line_and_change_nothing(session, line, message):
+    session.execute("goto 100us")
+    before = session.view.branch
+    with pytest.raises(ChaosControlError) as caught:
+        session.execute(line)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert session.view.branch.name == before.name
+
+
+def test_continue_visits_the_landmarks(session):
+    session.execute("goto 200us")
+    session.execute("mark a")
+    session.execute("goto 300us")
+    session.execute(r'type 0 "hi\r"')
+    session.execute("goto 500us")
+    for vns in (300_000, 200_000, 0):
+        session.execute("reverse-continue")
+        assert session.view.position.vns == vns
+    for vns in (200_000, 300_000, 500_000):
+        session.execute("continue")
+        assert session.view.position.vns == vns
+    assert session.view.at_end
+
+
+def test_back_to_before_typing_and_another_branch(session):
+    session.execute("until beat")
+    session.execute(r'type 0 "first\r"')
+    session.execute("until 'said first'")
+    session.execute("reverse-continue")
+    assert "first" not in text(session)
+    log = Log(session)
+    session.execute(r'type 0 "second\r"')
+    assert session.view.branch.name == "b1"
+    assert any("branch b1 from main" in notice for notice in log.notices)
+    session.execute("until 'said second'")
+    assert "first" not in text(session)
+    session.execute("goto main")
+    assert "said first" in text(session)
+
+
+def test_long_input_is_fed_as_the_guest_takes_it(session):
+    long = "x" * 200
+    session.execute(f'type 0 "{long}\\r"')
+    session.execute("speed max")
+    session.execute("run")
+    wait(lambda: f"you said {long}" in text(session))
+    session.execute("pause")
+    assert sum(len(given.input.data) for given in session.view.inputs) == 201
+
+
+# ---- running --------------------------------------------------------------------------------------------------------
+
+
+def test_running_goes_on_until_it_is_paused(session):
+    session.execute("speed max")
+    session.execute("run")
+    wait(lambda: session.view.position.vns > 2_000_000)
+    assert session.view.running
+    assert session.view.moment is None
+    session.execute("pause")
+    assert not session.view.running
+    vns = session.view.position.vns
+    time.sleep(0.05)
+    assert session.view.position.vns == vns
+    assert session.view.moment is not None
+
+
+def test_speed_paces_a_run(session):
+    session.execute("speed 0.01")
+    begun = time.monotonic()
+    session.execute("run")
+    time.sleep(0.3)
+    session.execute("pause")
+    took_ns = (time.monotonic() - begun) * 1e9
+    assert 0.2 * took_ns * 0.01 < session.view.position.vns < 1.1 * took_ns * 0.01
+
+
+def test_a_step_ends_a_run(session):
+    session.execute("speed max")
+    session.execute("run")
+    wait(lambda: session.view.position.vns > 100_000)
+    session.execute("reverse-tick")
+    assert not session.view.running
+    assert not session.view.at_end
+
+
+def test_a_run_stops_where_a_machine_does(session):
+    log = Log(session)
+    session.execute(r'type 1 "crash\r"')
+    session.execute("speed max")
+    session.execute("run")
+    wait(lambda: not session.view.running and not session.busy)
+    assert "vm1 stopped: triple fault" in log.notices
+    assert session.view.stopped == {1}
+    session.execute(r'type 0 "off\r"')
+    session.execute("continue")
+    wait(lambda: session.view.stopped == {0, 1} and not session.view.running)
+    with pytest.raises(ChaosControlError, match="every machine has stopped"):
+        session.execute("run")
+    with pytest.raises(ChaosControlError, match="machine 1 has stopped"):
+        session.execute("type 1 x")
+
+
+# ---- progress and cancelling ----------------------------------------------------------------------------------------
+
+
+def slow_session() -> Session:
+    cluster = ToyCluster(1)
+    cluster.vms[0].slowness_s = 0.05
+    return Session(cluster, keyframe_insns=1_000)
+
+
+def test_what_takes_long_reports_progress_and_can_be_cancelled():
+    with slow_session() as session:
+        log = Log(session)
+        future = session.submit(Goto(Place("1s")))
+        wait(lambda: len(log.of(Progress)) > 2)
+        progress = log.of(Progress)[-1]
+        assert progress.text == "goto 1s"
+        assert 0 <= progress.fraction < 1
+        assert progress.rate > 0
+        session.cancel()
+        with pytest.raises(CancelledError):
+            future.result(5)
+        assert log.of(Finished)
+        assert not session.busy
+
+
+def test_cancelling_forgets_what_waits():
+    with slow_session() as session:
+        first, second = session.submit(Goto(Place("1s"))), session.submit(Goto(Place("2s")))
+        wait(lambda: session.view.position.vns > 0 or session.busy)
+        session.cancel()
+        for future in (first, second):
+            with pytest.raises(CancelledError):
+                future.result(5)
+
+
+def test_pausing_cancels_what_is_under_way():
+    with slow_session() as session:
+        future = session.submit(Goto(Place("1s")))
+        time.sleep(0.1)
+        session.submit(Pause()).result(5)
+        assert isinstance(future.exception(5), CancelledError)
+
+
+def test_closing_ends_what_is_under_way():
+    session = slow_session()
+    session.start()
+    session.submit(Goto(Place("1s")))
+    session.submit(Run())
+    time.sleep(0.1)
+    closer = threading.Thread(target=session.close)
+    closer.start()
+    closer.join(5)
+    assert not closer.is_alive()
+
+
+def test_a_fault_of_the_program_is_published():
+    cluster = ToyCluster(1)
+    session = Session(cluster)
+    log = Log(session)
+    with session:
+        cluster.vms[0].registers = None
+        future = session.submit(Goto(Place("1ms")))
+        wait(lambda: log.of(Crashed))
+        assert isinstance(log.of(Crashed)[0].error, TypeError)
+        assert future.done()
+
+
+# ---- scripts --------------------------------------------------------------------------------------------------------
+
+lines = st.one_of(
+    st.sampled_from(["tick 3", "reverse-tick", "insn 40", "reverse-insn 3", "next", "reverse-next", "continue",
+                     "reverse-continue", "goto start", "goto end", "goto 300us", "branch", "mark", "vm 1", "vm 0",
+                     "until beat 0 200us", "step 40us", "reverse-step 70us", "goto main", "where"]),
+    st.builds(lambda machine, word: f'type {machine} "{word}"', st.integers(0, 1),
+              st.sampled_from(["a", r"hi\r", r"\x1b[A", "x" * 80])),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(lines, max_size=14))
+def test_the_script_of_a_session_repeats_it(commands):
+    with Session(ToyCluster(2), keyframe_insns=1_000) as session:
+        for line in commands:
+            if line == "continue" and session.view.at_end:
+                continue
+            try:
+                session.execute(line)
+            except ChaosControlError:
+                pass
+        script, moment = session.script(), session.view.moment
+        branches = [(branch.name, branch.inputs) for branch in session.view.branches]
+    with Session(ToyCluster(2), keyframe_insns=333) as again:
+        again.run_script(script)
+        assert again.view.moment == moment
+        assert [(branch.name, branch.inputs) for branch in again.view.branches] == branches
+
+
+def test_a_run_by_hand_is_repeated_too():
+    with Session(ToyCluster(2)) as session:
+        session.execute("speed max")
+        session.execute("run")
+        wait(lambda: session.view.position.vns > 300_000)
+        session.execute(r'type 0 "live\r"')
+        wait(lambda: "said live" in text(session))
+        session.execute("pause")
+        script, moment = session.script(), session.view.moment
+    with Session(ToyCluster(2)) as again:
+        again.run_script(script)
+        assert again.view.moment == moment
+
+
+def test_a_script_of_another_cluster_does_not_pass():
+    with Session(ToyCluster(2)) as session:
+        session.execute("goto 1ms")
+        script = session.script()
+    with Session(ToyCluster(2, seed=2)) as other, pytest.raises(ChaosControlError, match=r"script:\d+.* differs in state"):
+        other.run_script(script)
+
+
+def test_scripts_stop_at_the_first_error_with_its_line(session):
+    with pytest.raises(CommandError, match="x.cc:3: no such place"):
+        session.run_script("tick\n\ngoto moon\ntick", name="x.cc")
+    assert session.view.tick == 1
+    with pytest.raises(CommandError, match="cannot run another script"):
+        session.run_script("source y.cc", name="x.cc")
+
+
+def test_save_and_source(session, tmp_path):
+    path = tmp_path / "deep" / "bug.cc"
+    session.execute("goto 200us")
+    session.execute(r'type 1 "ho\r"')
+    assert session.view.unsaved_inputs == 1
+    session.execute(f'save "{path}"')
+    assert session.view.unsaved_inputs == 0
+    assert path.read_text().startswith("# a cc-tui session\ngoto 200us\ntype 1 ")
+    with Session(ToyCluster(2)) as again:
+        again.execute(f'source "{path}"')
+        assert again.view.moment == session.view.moment
+
+
+def test_pictures_are_frozen(session):
+    view = session.view
+    assert isinstance(view, SessionView)
+    session.execute("tick")
+    assert view.position == Position(0)
+    assert session.view.position == Position(10_000)

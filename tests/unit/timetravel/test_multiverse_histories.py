@@ -1,0 +1,192 @@
+"""Any sequence of running, going back, forking, typing and cancelling: every position is what a plain run gives.
+
+The reference is a fresh cluster that is given the same inputs at the same times and run straight to the position: no
+snapshots, no keyframes, no segments.
+"""
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from toys.cluster import ToyCluster
+
+from chaoscontrol.timetravel import CancelledError, ConsoleInput, Moment, Multiverse, UnreachableError
+
+HORIZON_NS = 1_500_000
+texts = st.sampled_from([b"a", b"hello\r", b"x" * 70, b"\r", b"off\r", b"crash\r", bytes(range(40))])
+
+
+class Histories(RuleBasedStateMachine):
+    @initialize(
+        count=st.integers(1, 3),
+        quantum_ns=st.sampled_from([7_000, 10_000, 100_000]),
+        ns_per_insn=st.sampled_from([1, 1, 3]),
+        keyframe_insns=st.sampled_from([100, 1_000, 100_000]),
+        density=st.sampled_from([2, 8]),
+        budget_pages=st.sampled_from([3, 1_000]),
+    )
+    def begin(self, count, quantum_ns, ns_per_insn, keyframe_insns, density, budget_pages):
+        self.shape = {"count": count, "quantum_ns": quantum_ns, "ns_per_insn": ns_per_insn}
+        self.cluster = ToyCluster(**self.shape)
+        self.multiverse = Multiverse(
+            self.cluster, keyframe_insns=keyframe_insns, density=density, budget_bytes=budget_pages * 4096
+        )
+        self.seen: dict[str, tuple[Moment, list[bytes]]] = {}
+
+    def consoles(self) -> list[bytes]:
+        multiverse = self.multiverse
+        return [log.read(0, n) for log, n in zip(multiverse.consoles(), multiverse.console_totals, strict=True)]
+
+    @invariant()
+    def is_what_a_plain_run_gives(self):
+        multiverse, plain = self.multiverse, ToyCluster(**self.shape)
+        position = multiverse.position
+        for given in multiverse.inputs():
+            if given.after <= position:
+                plain.run_to_vns(given.at.vns)
+                vm = plain.vms[given.input.machine]
+                assert vm.instret == given.instret
+                assert vm.console_input(given.input.data) == len(given.input.data)
+        plain.run_to_vns(position.vns)
+        assert [str(vm.digest()) for vm in plain.vms] == [str(vm.digest()) for vm in multiverse.machines]
+        sent = [vm.take_serial_bytes() for vm in plain.vms]
+        assert sent == self.consoles()
+        for vm, log, total in zip(plain.vms, multiverse.consoles(), multiverse.console_totals, strict=True):
+            marks = [(mark.offset, mark.vns) for mark in vm.take_console_marks()]
+            lines = range(log.lines_begun(total))
+            assert marks == [(log.line_start(line), log.line_vns(line)) for line in lines]
+        moment = multiverse.moment()
+        assert Moment.parse(str(moment)) == moment
+        before = self.seen.setdefault(moment.brief, (moment, sent))
+        assert before == (moment, sent)
+
+    @rule(span=st.integers(1, 300_000))
+    def run(self, span):
+        vns = min(self.multiverse.position.vns + span, HORIZON_NS)
+        self.multiverse.run_to(vns)
+        assert self.multiverse.position.vns == max(vns, self.multiverse.position.vns)
+
+    @rule(count=st.integers(-40, 10))
+    def tick(self, count):
+        quantum_ns, vns = self.shape["quantum_ns"], self.multiverse.position.vns
+        self.multiverse.step_ticks(count)
+        if count > 0:
+            assert self.multiverse.position.vns == (vns // quantum_ns + count) * quantum_ns
+        assert self.multiverse.position.vns % quantum_ns == 0 or count == 0
+
+    @rule(count=st.integers(-900, 300), machine=st.integers(0, 2))
+    def insn(self, count, machine):
+        machine %= self.shape["count"]
+        before = self.multiverse.instrets[machine]
+        if before + count < 0:
+            with pytest.raises(UnreachableError):
+                self.multiverse.step_insns(machine, count)
+            return
+        try:
+            self.multiverse.step_insns(machine, count)
+        except UnreachableError:
+            assert any(ending.machine == machine for ending in self.multiverse.endings())
+        else:
+            assert self.multiverse.instrets[machine] == before + count
+
+    @rule()
+    def remember(self):
+        self.multiverse.moment(remember=True)
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data())
+    def revisit(self, data):
+        moment, _ = data.draw(st.sampled_from(sorted(self.seen.values(), key=lambda entry: str(entry[0]))))
+        self.multiverse.goto(moment)
+        assert self.multiverse.moment() == moment
+
+    @rule(vns=st.integers(0, HORIZON_NS), data=st.data())
+    def goto_time(self, vns, data):
+        branch = data.draw(st.sampled_from([branch.name for branch in self.multiverse.branches()]))
+        self.multiverse.goto_time(vns, branch=branch)
+        assert self.multiverse.position.vns == vns
+
+    @rule(data=st.data())
+    def goto_end(self, data):
+        branch = data.draw(st.sampled_from([branch.name for branch in self.multiverse.branches()]))
+        self.multiverse.goto_end(branch)
+        assert self.multiverse.at_end
+        assert self.multiverse.branch.name == branch
+
+    @rule()
+    def fork(self):
+        if len(self.multiverse.branches()) < 6:
+            head = self.multiverse.fork()
+            assert head.branch == self.multiverse.branch.name
+            assert self.multiverse.at_end
+
+    @rule(machine=st.integers(0, 2), text=texts)
+    def type(self, machine, text):
+        head = self.multiverse.head()
+        assert (head is not None) == self.multiverse.at_end
+        if head is None and len(self.multiverse.branches()) < 6:
+            head = self.multiverse.fork()
+        if head is not None:
+            taken = head.give(ConsoleInput(machine % self.shape["count"], text))
+            assert taken is None or text.startswith(taken.input.data)
+
+    @rule(data=st.data())
+    def goto_console(self, data):
+        machine = data.draw(st.integers(0, self.shape["count"] - 1))
+        total = self.multiverse.console_totals[machine]
+        wanted = data.draw(st.integers(0, total))
+        self.multiverse.goto_console(machine, wanted)
+        assert self.multiverse.console_totals[machine] == wanted
+
+    @precondition(lambda self: self.multiverse.position.vns < HORIZON_NS)
+    @rule(text=st.sampled_from([b"beat", b"\n", b"said hello", b"never"]), machine=st.sampled_from([None, 0]))
+    def until(self, text, machine):
+        if self.multiverse.until(text, machine, limit_vns=HORIZON_NS):
+            ends = [console.endswith(text) for console in self.consoles()]
+            assert ends[machine] if machine is not None else any(ends)
+
+    @precondition(lambda self: self.multiverse.position.vns < HORIZON_NS and not self.multiverse.all_stopped)
+    @rule()
+    def next_event(self):
+        before = self.multiverse.position
+        at_end = self.multiverse.at_end
+        self.multiverse.next_event()
+        assert self.multiverse.position > before
+        assert self.multiverse.at_end or not at_end
+
+    @rule()
+    def previous_event(self):
+        before = self.multiverse.position
+        self.multiverse.previous_event()
+        assert self.multiverse.position < before or before.vns == 0
+
+    @rule(segments=st.integers(0, 6), vns=st.integers(0, HORIZON_NS), back=st.booleans())
+    def cancel(self, segments, vns, back):
+        left = segments
+
+        def stop():
+            nonlocal left
+            left -= 1
+            if left == 0:
+                self.multiverse.cancel()
+
+        self.multiverse.watch(stop)
+        before = self.multiverse.moment()
+        try:
+            if back:
+                self.multiverse.goto_time(vns)
+            else:
+                self.multiverse.run_to(vns)
+        except CancelledError:
+            assert not back or self.multiverse.moment() == before
+        self.multiverse.watch(lambda: None)
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
