@@ -17,7 +17,7 @@ test: setup-dev  ## the default tests, under ten minutes on two cores
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-long: setup-dev  ## every test, the long ones included
-	$(BIN)/python -m pytest $(PYTEST_ARGS) -m ""
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not bench"
 
 lint: setup-dev  ## ruff, pyright, import contracts
 	$(BIN)/ruff check .
@@ -43,7 +43,9 @@ $(VENV)/.python:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	    { echo 'python3 has no venv module; install it (Debian, Ubuntu: apt install python3-venv)' >&2; exit 2; }
 	@echo 'setting up $(VENV) (once)' >&2
-	@$(PYTHON) -m venv $(VENV)
+	@# The compiler works while pip does; native/build.py below waits for it. Without a compiler, pip brings one later.
+	@for cc in "$$CC" cc gcc clang; do command -v "$${cc:-none}" >/dev/null 2>&1 && \
+	    { $(PYTHON) native/build.py --objects >/dev/null 2>&1 & break; }; done; $(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.packages: $(VENV)/.python requirements/run.txt

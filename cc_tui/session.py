@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cc_tui.commands import Bench, Command, CommandError, EngineCommand, Notice, carry_out, parse, parse_script
-from cc_tui.commands.engine import Pause, Source, Type, line_of
+from cc_tui.commands.engine import Pause, Source, Type
 from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.registers import Registers
 from chaoscontrol.timetravel import Branch, CancelledError, ConsoleLog, Ending, GivenInput, Moment, Multiverse, Position
@@ -56,8 +56,8 @@ class SessionView:
     consoles: tuple[ConsoleLog, ...]
     """The logs of the cursor's branch, to be read up to `console_totals`."""
     branches: tuple[Branch, ...]
-    line: tuple[Branch, ...]
-    """The cursor's branch and its ancestors."""
+    line: dict[str, Position]
+    """The cursor's branch and its ancestors, each with its last position on this line of history."""
     inputs: tuple[GivenInput, ...]
     """All of the cursor's line of history."""
     endings: tuple[Ending, ...]
@@ -81,6 +81,10 @@ class SessionView:
     def known_end(self) -> Position:
         """The end of the cursor's branch."""
         return self.branch.end
+
+    def on_line(self, branch: str, position: Position) -> bool:
+        """Is a position of a branch on the cursor's line of history?"""
+        return branch in self.line and position <= self.line[branch]
 
     @property
     def stopped(self) -> frozenset[int]:
@@ -391,7 +395,7 @@ class Session:
             console_totals=multiverse.console_totals,
             consoles=multiverse.consoles(),
             branches=multiverse.branches(),
-            line=tuple(line_of(bench)),
+            line=multiverse.line(),
             inputs=tuple(multiverse.inputs()),
             endings=tuple(multiverse.endings()),
             log=tuple(multiverse.machine_log()),
@@ -454,7 +458,7 @@ class _Watch:
     def rate(self, multiverse: Multiverse) -> float:
         """Instructions a second since the last half second or so."""
         now, work = time.monotonic(), sum(multiverse.instrets)
-        if now - self._work_s >= 0.25:
+        if now - self._work_s >= (0.25 if self._rate else 0.1):
             self._rate = max(work - self._work, 0) / (now - self._work_s)
             self._work, self._work_s = work, now
         return self._rate

@@ -29,6 +29,8 @@ class Settings:
     theme: str = "dark"
     speed: float | None = 1.0
     step_ns: int = STEP_NS
+    running: bool = True
+    """Does time pass from the beginning?"""
     keys: Mapping[str, object] = field(default_factory=dict[str, object])
     where: str = "config.toml"
     """The file, for messages about its keys."""
@@ -50,9 +52,10 @@ def load_settings(path: Path | None = None, *, quantum_ns: int = 100_000) -> Set
 
 
 def _read(table: dict[str, Any], where: str, quantum_ns: int) -> Settings:
-    unknown = sorted(set(table) - {"theme", "speed", "step", "keys"})
+    unknown = sorted(set(table) - {"theme", "speed", "step", "start", "keys"})
     if unknown:
-        raise UsageError(f"unknown setting {unknown[0]!r}", where=where, hint="there are theme, speed, step and [keys]")
+        hint = "there are theme, speed, step, start and [keys]"
+        raise UsageError(f"unknown setting {unknown[0]!r}", where=where, hint=hint)
     theme = table.get("theme", "dark")
     if theme not in THEMES:
         raise UsageError(f"theme {theme!r}", where=where, hint="it is dark or light")
@@ -63,7 +66,10 @@ def _read(table: dict[str, Any], where: str, quantum_ns: int) -> Settings:
         raise UsageError(error.what, where=where, hint=error.hint) from None
     if step_ns <= 0:
         raise UsageError("a step of no time", where=where, hint='write step = "1ms"')
+    start = table.get("start", "running")
+    if start not in ("running", "paused"):
+        raise UsageError(f"start {start!r}", where=where, hint="it is running or paused")
     keys = table.get("keys", {})
     if not isinstance(keys, dict):
         raise UsageError("keys is not a table", where=where, hint='write [keys], then lines like "time.step" = "f6"')
-    return Settings(theme, speed, step_ns, cast(dict[str, object], keys), where)
+    return Settings(theme, speed, step_ns, start == "running", cast(dict[str, object], keys), where)

@@ -9,7 +9,7 @@
  */
 #include "pages.h"
 
-/* ---- the hash ------------------------------------------------------------------------------------------------------- */
+/* ---- the hash ---------------------------------------------------------------------------------------------------- */
 /* Fractional parts of the square roots of the first eight primes, 64 bits of each (also SHA-512's initial values). */
 static const uint64_t K[8] = {
     0x6A09E667F3BCC908, 0xBB67AE8584CAA73B, 0x3C6EF372FE94F82B, 0xA54FF53A5F1D36F1,
@@ -19,12 +19,13 @@ static const uint64_t K[8] = {
 struct lane { uint64_t x, y; };
 
 /* Take in 128 bits.  The product of both halves spreads each over all 128 bits; adding the halves to it keeps what a
- * factor of 0 would lose. */
+ * factor of 0 would lose.  The product's low bits are mostly 0, so its high half goes into both. */
 static inline struct lane absorb(struct lane l, uint64_t a, uint64_t b)
 {
     const uint64_t x = l.x ^ a, y = l.y ^ b;
     const cc_u128 p = (cc_u128)x * y;
-    return (struct lane){(uint64_t)p + y, (uint64_t)(p >> 64) + x};
+    const uint64_t hi = (uint64_t)(p >> 64);
+    return (struct lane){((uint64_t)p ^ hi) + y, hi + x};
 }
 
 static inline uint64_t load(const uint8_t *p)
@@ -121,7 +122,7 @@ cc_u128 cc_hash_keyed(cc_digest hash, uint64_t page)
     return (cc_u128)l.y << 64 | l.x;
 }
 
-/* ---- keeping it up to date ------------------------------------------------------------------------------------------ */
+/* ---- keeping it up to date --------------------------------------------------------------------------------------- */
 void cc_digest_refresh(cc_machine *m, uint64_t page, const uint8_t *soon, const uint8_t *later)
 {
     struct cc_pagemap *pm = m->pagemap;

@@ -107,6 +107,8 @@ static int map_ram(cc_machine *m)
     if (ram == MAP_FAILED)
         return cc_fail(m, CC_ENOMEM, "the host refused %llu MiB of address space for the machine's memory",
                        (unsigned long long)(m->cfg.ram_bytes / MIB));
+    /* Only a hint: fewer host page faults while a kernel boots, and fewer host TLB misses later. */
+    (void)madvise(ram, m->cfg.ram_bytes, MADV_HUGEPAGE);
     m->ram = ram;
     m->page_flags = calloc(m->npages, 1);
     m->dirty_snap.page = calloc(m->npages, sizeof(uint32_t));

@@ -176,6 +176,10 @@ static inline void cc_count_exit(cc_machine *m)
         m->kick |= CC_KICK_RESCHED;
 }
 
+/* ---- cpuid.c ------------------------------------------------------------------------------------------------------------ */
+/* out: EAX EBX ECX EDX. */
+void cc_cpuid(uint64_t tsc_khz, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
 /* ---- diagnostics ------------------------------------------------------------------------------------------------------ */
 int cc_fail(cc_machine *m, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* One line in the machine's log, dated with its moment; bounded, and repeated lines are counted, not kept. */

@@ -15,7 +15,7 @@ static unsigned digit(uint64_t page, uint32_t level)
     return (unsigned)(page >> (CC_NODE_BITS * level)) & (CC_NODE_FAN - 1);
 }
 
-/* ---- the machine's part ------------------------------------------------------------------------------------------- */
+/* ---- the machine's part ------------------------------------------------------------------------------------------ */
 int cc_pagemap_new(cc_machine *m)
 {
     struct cc_pagemap *pm = calloc(1, sizeof *pm);
@@ -58,7 +58,7 @@ void cc_pagemap_free(cc_machine *m)
     m->pagemap = NULL;
 }
 
-/* ---- sorting dirty lists ------------------------------------------------------------------------------------------ */
+/* ---- sorting dirty lists ----------------------------------------------------------------------------------------- */
 #define DIGIT_BITS 10u
 #define DIGITS (1u << DIGIT_BITS)
 
@@ -99,7 +99,7 @@ void cc_pagelist_sort(cc_machine *m, cc_pagelist *list)
     sort_pass(m->pagemap->scratch, list->page, list->n, DIGIT_BITS);
 }
 
-/* ---- trees --------------------------------------------------------------------------------------------------------- */
+/* ---- trees ------------------------------------------------------------------------------------------------------- */
 /* Drop a child of a node of this level. */
 static void child_drop(struct cc_batch *b, uint32_t child, uint32_t level)
 {
@@ -135,7 +135,7 @@ cc_pageh cc_tree_find(const cc_store *s, cc_nodeh root, uint32_t levels, uint64_
  * do so together. */
 #define AHEAD 32u
 
-/* The page that RAM holds now (hashed), where the tree has `old`: `old` itself, borrowed, if the contents are the same. */
+/* The page that RAM holds now, its hash known, where the tree has `old`: `old` itself, borrowed, if they are equal. */
 static int page_update(cc_machine *m, struct cc_batch *b, uint32_t page, cc_pageh old, cc_pageh *out)
 {
     const uint8_t *ram = m->ram + ((uint64_t)page << CC_PAGE_SHIFT);

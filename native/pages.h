@@ -27,7 +27,7 @@ typedef uint32_t cc_nodeh;     /* 0: a subtree of zero pages only */
 #define CC_NODE_BITS 4u
 #define CC_NODE_FAN (1u << CC_NODE_BITS)
 
-/* ---- store.c: objects ------------------------------------------------------------------------------------------- */
+/* ---- store.c: objects -------------------------------------------------------------------------------------------- */
 /* One slab per kind of object.  The difference slabs hold pages kept as the 64-bit words that differ from a base. */
 enum { CC_SLAB_NODE, CC_SLAB_PAGE, CC_SLAB_FRAME, CC_SLAB_DIFF, CC_SLAB_COUNT = CC_SLAB_DIFF + 7 };
 
@@ -117,7 +117,7 @@ int cc_object_new(struct cc_batch *b, unsigned slab, uint32_t *out);
 void cc_object_free(struct cc_batch *b, unsigned slab, uint32_t h);
 uint64_t cc_object_bytes(const cc_store *s, unsigned slab);
 
-/* ---- store.c: page contents --------------------------------------------------------------------------------------- */
+/* ---- store.c: page contents -------------------------------------------------------------------------------------- */
 /* Keep contents, whose hash is known; `like` is the page they replaced, against which they may be kept. */
 int cc_page_new(struct cc_batch *b, cc_pageh like, const uint8_t *src, cc_digest hash, cc_pageh *out);
 /* The page kept whole on which h is based (h itself, or that of which it is a difference), and its contents: what
@@ -129,7 +129,7 @@ bool cc_page_equal(const cc_store *s, cc_pageh h, const uint8_t *contents);
 /* What cc_page_drop() would give back, in bytes. */
 uint64_t cc_page_exclusive(const cc_store *s, cc_pageh h);
 
-/* ---- pages.c: page tables ------------------------------------------------------------------------------------------ */
+/* ---- pages.c: page tables ---------------------------------------------------------------------------------------- */
 /* What a snapshot holds besides RAM, kept as pages too, so that it costs what changed as well. */
 struct cc_state {
     cc_regs regs;
@@ -164,7 +164,7 @@ typedef void cc_tree_diff_fn(cc_machine *m, uint64_t page, cc_pageh to);
 void cc_tree_diff(cc_machine *m, cc_nodeh from, cc_nodeh to, cc_tree_diff_fn *fn);
 uint64_t cc_tree_exclusive(const cc_store *s, cc_nodeh root, uint32_t levels);
 
-/* ---- snapshot.c ------------------------------------------------------------------------------------------------------ */
+/* ---- snapshot.c -------------------------------------------------------------------------------------------------- */
 struct cc_snapshot {
     cc_store *store;
     cc_nodeh root;
@@ -179,7 +179,7 @@ struct cc_snapshot {
 /* The state besides RAM, as it is now. */
 void cc_state_save(cc_machine *m, struct cc_state *st);
 
-/* ---- digest.c -------------------------------------------------------------------------------------------------------- */
+/* ---- digest.c ---------------------------------------------------------------------------------------------------- */
 /* Changing what any digest comes out as means changing this number, which every digest depends on. */
 #define CC_DIGEST_VERSION 1u
 

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-/* ---- the state besides RAM ------------------------------------------------------------------------------------------- */
+/* ---- the state besides RAM --------------------------------------------------------------------------------------- */
 /* The counters that are the same in every run; the others are about this host and stay with the machine. */
 static void stats_copy(cc_stats *to, const cc_stats *from)
 {
@@ -47,7 +47,7 @@ static int state_load(cc_machine *m, const struct cc_state *st)
     return m->ops->set_regs(m, &st->regs);
 }
 
-/* ---- dirty pages ------------------------------------------------------------------------------------------------------ */
+/* ---- dirty pages ------------------------------------------------------------------------------------------------- */
 /* RAM is equal to the machine's page table again, and every hash is known. */
 static void set_clean(cc_machine *m)
 {
@@ -66,7 +66,7 @@ uint64_t cc_dirty_pages(cc_machine *m)
     return m->dirty_snap.n;
 }
 
-/* ---- take ------------------------------------------------------------------------------------------------------------- */
+/* ---- take -------------------------------------------------------------------------------------------------------- */
 static int state_keep(cc_machine *m, struct cc_batch *b, cc_snapshot *s)
 {
     struct cc_pagemap *pm = m->pagemap;
@@ -180,7 +180,7 @@ int cc_snapshot_take(cc_machine *m, cc_snapshot **out)
     return fail_take(m, err);
 }
 
-/* ---- restore ----------------------------------------------------------------------------------------------------------- */
+/* ---- restore ----------------------------------------------------------------------------------------------------- */
 /* Bring a page of RAM to the contents of `to`. */
 static void page_restore(cc_machine *m, uint64_t page, cc_pageh to)
 {
@@ -257,7 +257,7 @@ void cc_snapshot_free(cc_snapshot *s)
     cc_batch_end(&b);
 }
 
-/* ---- what a snapshot says of itself ------------------------------------------------------------------------------------- */
+/* ---- what a snapshot says of itself ------------------------------------------------------------------------------ */
 uint64_t cc_snapshot_instret(const cc_snapshot *s)
 {
     return s->instret;

@@ -37,12 +37,12 @@ static const uint32_t diff_bytes[CC_SLAB_COUNT - CC_SLAB_DIFF] = {128, 192, 256,
 
 static const uint8_t zero_page[CC_PAGE_SIZE] __attribute__((aligned(64)));
 
-/* ---- slabs ------------------------------------------------------------------------------------------------------ */
+/* ---- slabs ------------------------------------------------------------------------------------------------------- */
 struct cc_chunk {
     uint32_t used;                     /* items handed out */
     uint32_t fresh;                    /* items from here on were never handed out */
     uint32_t prev, next;               /* chunk number + 1, in the list of those with room */
-    uint16_t *free;                    /* a stack of the fresh - used items given back; apart from them, which are cold */
+    uint16_t *free;                    /* a stack of the fresh - used items given back; not in them: they are cold */
 };
 
 static bool slab_init(struct cc_slab *l, uint32_t item_bytes, uint32_t shift, uint32_t chunks_max, bool counted)
@@ -327,7 +327,7 @@ void cc_object_free(struct cc_batch *b, unsigned slab, uint32_t h)
     cc_uncharge(b, cc_object_bytes(b->store, slab));
 }
 
-/* ---- page contents ------------------------------------------------------------------------------------------------ */
+/* ---- page contents ----------------------------------------------------------------------------------------------- */
 static const struct diff *diff_of(const cc_store *s, const struct cc_page *p)
 {
     return p->slab == CC_SLAB_FRAME ? NULL : cc_item(s, p->slab, p->loc);

@@ -18,7 +18,7 @@ from cc_tui.commands.language import (
 )
 from cc_tui.commands.place import Place
 from chaoscontrol.errors import GuestError
-from chaoscontrol.timetravel import Branch, ConsoleInput, Ending, Position, format_seconds
+from chaoscontrol.timetravel import ConsoleInput, Ending, Position, format_seconds
 
 
 class EngineCommand(ABC):
@@ -168,20 +168,10 @@ class Continue(EngineCommand):
 def landmarks(bench: Bench) -> list[Position]:
     """Positions on the cursor's line of history that a person may want to come back to."""
     multiverse = bench.multiverse
-    line = {branch.name for branch in line_of(bench)}
-    found = multiverse.landmarks()
-    found += [moment.position for moment in bench.marks.values() if moment.branch in line]
-    found += [branch.start for branch in line_of(bench)]
-    return found
-
-
-def line_of(bench: Bench) -> list[Branch]:
-    """The cursor's branch and its ancestors."""
-    branches = {branch.name: branch for branch in bench.multiverse.branches()}
-    line = [bench.multiverse.branch]
-    while (parent := line[-1].parent) is not None:
-        line.append(branches[parent.branch])
-    return line
+    line = multiverse.line()
+    marks = [mark for mark in bench.marks.values() if mark.branch in line and mark.position <= line[mark.branch]]
+    forks = [branch.start for branch in multiverse.branches() if branch.name in line]
+    return [*multiverse.landmarks(), *(mark.position for mark in marks), *forks]
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class CcApp(App[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         if self._kernel is not None:
-            self.run_worker(partial(self._load_symbols, self._kernel), thread=True, name="symbols")
+            self.run_worker(partial(self._load_symbols, self._kernel), thread=True, name="symbols", exit_on_error=False)
 
     def _load_symbols(self, kernel: str) -> None:
         self.call_from_thread(self._name_addresses, load_symbols(kernel))
@@ -84,7 +84,7 @@ def run_app(options: "LaunchOptions") -> int:
     check_remapping(settings.keys, settings.where)
     session = Session(SimulationController(options.simulation()), heading=describe(options))
     try:
-        app = CcApp(session, settings, kernel=options.files()[0])
+        app = CcApp(session, settings, kernel=options.files()[0], run=settings.running)
         app.run()
     finally:
         session.close()

@@ -1,8 +1,8 @@
 """What covers the panes for a moment: help, and the question before leaving."""
 
+from textwrap import wrap
 from typing import ClassVar
 
-from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -21,6 +21,10 @@ from cc_tui.tui.keymap import (
     show_keys,
 )
 from cc_tui.tui.theme import app_of
+
+HELP_COLUMNS_MAX = 104
+KEY_COLUMNS = 12
+COMMAND_COLUMNS = 26
 
 _PANES: dict[str, tuple[str, tuple[PaneKey, ...], str]] = {
     "console": (
@@ -63,13 +67,20 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="help-box"):
             with VerticalScroll(id="help-scroll", can_focus=False):
-                if self._topic in BY_NAME:
-                    yield Static(self._one_command(self._topic))
-                else:
-                    yield Static(self._pane_keys())
-                    yield Static(self._all_keys())
-                    yield Static(self._commands())
+                yield Static(id="help-text")
             yield Static(" ↑ ↓ scroll   esc closes", id="help-foot")
+
+    def on_resize(self) -> None:
+        # Wrapped by hand: a table of this size takes a quarter of a second to lay out.
+        width = min(app_of(self).size.width * 92 // 100, HELP_COLUMNS_MAX) - 6
+        page = _Page(width, app_of(self).theme_variables)
+        if self._topic in BY_NAME:
+            self._one_command(page, self._topic)
+        else:
+            self._pane_keys(page)
+            self._all_keys(page)
+            self._commands(page)
+        self.query_one("#help-text", Static).update(page.text)
 
     def action_close(self) -> None:
         self.dismiss(None)
@@ -79,66 +90,66 @@ class HelpScreen(ModalScreen[None]):
 
     # ---- contents ---------------------------------------------------------------------------------------------------
 
-    def _colours(self) -> dict[str, str]:
-        return app_of(self).theme_variables
-
-    def _heading(self, table: Table, title: str) -> None:
-        table.add_row("", "")
-        table.add_row(Text(title, f"bold {self._colours()['accent']}"), "")
-
-    def _table(self, width: int = 12) -> Table:
-        table = Table.grid(padding=(0, 2), expand=True)
-        table.add_column(no_wrap=True, width=width, style=f"bold {self._colours()['primary']}")
-        table.add_column(ratio=1)
-        return table
-
     def _keys(self, key_id: str, keys: str) -> str:
         return show_keys(self._remapped.get(key_id, keys))
 
-    def _pane_keys(self) -> Table:
+    def _pane_keys(self, page: "_Page") -> None:
         title, keys, about = _PANES.get(self._pane, _PANES["console"])
-        table = self._table()
-        table.add_row(Text(title, f"bold {self._colours()['accent']}"), Text(about, self._colours()["quiet"]))
+        page.heading(title)
+        page.paragraph(about)
         for key in keys:
-            self._key_row(table, self._keys(key.id, key.keys), key.help, key.id)
-        return table
+            page.entry(KEY_COLUMNS, self._keys(key.id, key.keys), key.help, key.id)
 
-    def _key_row(self, table: Table, keys: str, text: str, key_id: str) -> None:
-        table.add_row(keys, Text.assemble(text, (f"  {key_id}", self._colours()["dim"])))
-
-    def _all_keys(self) -> Table:
-        table, group = self._table(), ""
+    def _all_keys(self, page: "_Page") -> None:
+        group = ""
         for key in KEYS:
             if key.id.startswith("pane.") and key.id[5:].isdecimal() and key.id != "pane.1":
                 continue
             if key.group != group:
                 group = key.group
-                self._heading(table, group)
-            keys, text = self._keys(key.id, key.keys), key.help
+                page.heading(group)
             if key.id == "pane.1":
-                keys, text = "1 … 9", "the tab of that number"
-            self._key_row(table, keys, text, key.id)
-        return table
+                page.entry(KEY_COLUMNS, "1 … 9", "the tab of that number", "pane.1 …")
+            else:
+                page.entry(KEY_COLUMNS, self._keys(key.id, key.keys), key.help, key.id)
 
-    def _commands(self) -> Table:
-        table = self._table(26)
-        self._heading(table, "Commands, after : or in a script")
+    def _commands(self, page: "_Page") -> None:
+        page.heading("Commands, after : or in a script")
         for spec in SPECS:
-            text = Text(spec.summary)
-            if spec.example:
-                text.append(f"   {spec.example}", self._colours()["quiet"])
-            table.add_row(spec.usage, text)
-        return table
+            page.entry(COMMAND_COLUMNS, spec.usage, spec.summary, spec.example)
 
-    def _one_command(self, name: str) -> Table:
+    def _one_command(self, page: "_Page", name: str) -> None:
         spec = BY_NAME[name]
-        table = self._table(26)
-        table.add_row(spec.usage, spec.summary)
+        page.heading(spec.usage)
+        page.paragraph(spec.summary)
         if spec.aliases:
-            table.add_row("also", ", ".join(spec.aliases))
+            page.entry(KEY_COLUMNS, "also", ", ".join(spec.aliases), "")
         if spec.example:
-            table.add_row("example", spec.example)
-        return table
+            page.entry(KEY_COLUMNS, "example", spec.example, "")
+
+
+class _Page:
+    """Help as lines of at most `width` cells."""
+
+    def __init__(self, width: int, colours: dict[str, str]) -> None:
+        self.text = Text()
+        self._width = max(width, 40)
+        self._colours = colours
+
+    def heading(self, title: str) -> None:
+        self.text.append(f"{chr(10) if self.text else ''}{title}\n", f"bold {self._colours['accent']}")
+
+    def paragraph(self, about: str) -> None:
+        self.text.append("\n".join(wrap(about, self._width)) + "\n\n", self._colours["quiet"])
+
+    def entry(self, column: int, key: str, about: str, note: str) -> None:
+        """A key or command, what it does, and something dim behind it."""
+        lines = wrap(about, self._width - column) or [""]
+        self.text.append(key.ljust(column - 1)[: max(column - 1, len(key))] + " ", f"bold {self._colours['primary']}")
+        self.text.append(f"\n{' ' * column}".join(lines), self._colours["foreground"])
+        if note and len(lines[-1]) + len(note) + column + 2 <= self._width:
+            self.text.append(f"  {note}", self._colours["dim"])
+        self.text.append("\n")
 
 
 class LeaveScreen(ModalScreen[str]):

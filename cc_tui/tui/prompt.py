@@ -51,9 +51,9 @@ class Prompt(Horizontal):
         self._back = 0
 
     def compose(self) -> ComposeResult:
-        yield Static(":", id="prompt-label")
+        yield Static(":", id="prompt-label", markup=False)
         yield Input(id="prompt-input", compact=True, suggester=_Completion(self), select_on_focus=False)
-        yield Static("", id="prompt-usage")
+        yield Static("", id="prompt-usage", markup=False)
 
     @property
     def _input(self) -> Input:

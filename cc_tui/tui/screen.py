@@ -334,7 +334,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         except ChaosControlError as error:
             self._published(Notice(str(error), "error"))
         else:
-            self._published(Notice(f"{name} carried out"))
+            self._published(Notice(f"carried out {name}"))
 
     def _frontend(self, command: FrontendCommand) -> None:
         name, argument = command.name, command.argument
@@ -452,7 +452,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             yield SystemCommand(f"view {tab.name}", f"show {tab.label}", partial(self.run_line, f"view {tab.name}"))
         for spec in SPECS:
             keys = next((self._shown_keys(key) for key in KEYS if key.command == spec.name), "")
-            about = f"{spec.summary}   [{keys}]" if keys else spec.summary
+            about = f"{spec.summary}   key: {keys}" if keys else spec.summary
             if spec.arguments and not spec.arguments.startswith("["):
                 yield SystemCommand(spec.usage, about, partial(self._prompt_for, spec.name))
             else:

@@ -58,7 +58,11 @@ class VmConfig:
     rtc_epoch_s: int = 1_735_689_600
     """What the clock chip shows at virtual time 0: Unix seconds, UTC. The default is 2025-01-01 00:00:00."""
     vcpu: str = "soft"
-    """The vCPU kind, "soft" or "kvm". A recording of one kind is never replayed on the other."""
+    """The vCPU kind, "soft" or "kvm". A recording of one kind is never replayed on the other.
+
+    KVM cannot count instructions: there every exit (a port or MMIO access, a halt) counts as 1000 and nothing else
+    does, limits stop at the first exit at or past them, and a guest that waits for time without exits waits for ever.
+    """
     machine_id: int = 0
     """Index in its cluster."""
     tlb_bits: int | None = None

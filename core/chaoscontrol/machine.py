@@ -49,6 +49,7 @@ class DeterministicVm:
         self.store = store or PageStore()
         self._native: CData = None
         self._running = False
+        self._cancel_asked = False
         self._loaded = False
         self._until = ffi.new("cc_until *")
         self._stop = ffi.new("cc_stop *")
@@ -187,6 +188,10 @@ class DeterministicVm:
         while True:
             until.instret = min(end, lib.cc_instret(native) + SLICE_INSNS)
             stop = self._run_native(native)
+            if stop.kind is StopKind.CANCELLED and not self._cancel_asked:
+                continue  # KVM lets go of a guest that does not exit, so that Python can handle ctrl+c
+            if stop.kind is StopKind.CANCELLED:
+                self._cancel_asked = False
             if stop.kind is not StopKind.INSTRET or stop.instret >= end:
                 return stop
             if on_slice is not None:
@@ -235,6 +240,7 @@ class DeterministicVm:
     def cancel(self) -> None:
         """From any thread: the current run, or the next one, returns with CANCELLED within about a millisecond."""
         if self._native is not None:
+            self._cancel_asked = True
             lib.cc_cancel(self._native)
 
     # ---- the moment ----
@@ -458,10 +464,13 @@ def _native_config(config: VmConfig) -> CData:
     return raw
 
 
-def kvm_unavailable() -> str | None:
-    """Why this host's KVM cannot be used, in one line, or None if it can."""
+def kvm_unavailable(device: str | None = None) -> str | None:
+    """Why this host's KVM cannot be used, in one line, or None if it can.
+
+    device: the path of the KVM device; None is /dev/kvm.
+    """
     message = ffi.new("char[512]")
-    if lib.cc_kvm_probe(message, 512) == lib.CC_OK:
+    if lib.cc_kvm_probe(ffi.NULL if device is None else os.fsencode(device), message, 512) == lib.CC_OK:
         return None
     return ffi.string(message).decode(errors="replace")
 

@@ -29,7 +29,7 @@
 
 /* ---- why a run stopped ---------------------------------------------------------------------------------------- */
 #define CC_STOP_NONE 0
-#define CC_STOP_INSTRET 1       /* the asked instruction count was reached, exactly */
+#define CC_STOP_INSTRET 1       /* the asked instruction count was reached, exactly (KVM: at the next exit) */
 #define CC_STOP_VNS 2           /* the asked virtual time was reached (first boundary at or after it) */
 #define CC_STOP_CONSOLE 3       /* the console pattern was completed by the last retired instruction */
 #define CC_STOP_HYPERCALL 4     /* the guest wrote the SDK port; the page is in guest memory */
@@ -49,6 +49,12 @@
 
 #define CC_VCPU_SOFT 0
 #define CC_VCPU_KVM 1
+
+/* KVM cannot count instructions: on that vCPU each port access (each element of a string one), MMIO access and HLT
+ * adds this many to instret, and nothing else does.  So a limit stops at the first of those at or past it, and a
+ * guest that waits for time to pass without any of them waits for ever.  A run without an exit ends as cancelled after
+ * some 50 ms of host time, for the caller to look around; it can be run on, and the guest cannot tell. */
+#define CC_KVM_EXIT_INSNS 1000
 
 typedef struct cc_machine cc_machine;
 typedef struct cc_store cc_store;
@@ -110,7 +116,7 @@ typedef struct cc_regs {
 } cc_regs;
 
 typedef struct cc_until {
-    uint64_t instret;          /* absolute; UINT64_MAX: no limit */
+    uint64_t instret;          /* absolute; UINT64_MAX: no limit.  KVM: the first exit at or past it */
     uint64_t vns;              /* absolute; UINT64_MAX: no limit */
     uint64_t exits;            /* absolute cc_stats.exits; UINT64_MAX: no limit */
     uint32_t stop_at;          /* CC_AT_* */
@@ -207,8 +213,8 @@ int cc_enter_long_mode(cc_machine *, uint64_t entry, uint64_t rsi, uint64_t rsp,
 
 /* ---- facts about this host and build --------------------------------------------------------------------------- */
 const char *cc_version(void);
-/* 0 if /dev/kvm can be used; otherwise CC_ENOTSUP and one line in msg. */
-int cc_kvm_probe(char *msg, size_t msg_size);
+/* 0 if the KVM device (NULL: /dev/kvm) can be used; otherwise CC_ENOTSUP and one line in msg. */
+int cc_kvm_probe(const char *device, char *msg, size_t msg_size);
 /* Length of the instruction at code (at most 15 bytes are looked at), 0 if undefined or incomplete: the soft
  * CPU's decoder, for tests against other decoders. */
 uint32_t cc_decode_length(const uint8_t *code, uint32_t size);

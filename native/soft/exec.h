@@ -161,9 +161,9 @@ const uint8_t *cc_fetch_ptr(cc_cpu *cpu, uint64_t va, uint64_t *gpa);
 bool cc_sys_read(cc_cpu *cpu, uint64_t va, void *dst, unsigned size);
 bool cc_sys_write(cc_cpu *cpu, uint64_t va, const void *src, unsigned size);
 int cc_soft_translate(cc_machine *m, uint64_t va, uint64_t *gpa);
-/* Host pointer for a run of up to *len bytes at va within its page, for bulk string operations; NULL if it has to go
- * element by element (fault, MMIO, watched page). */
-void *cc_bulk_ptr(cc_cpu *cpu, uint64_t va, bool write);
+/* Host pointer for a run of `bytes` bytes at va within its page, for bulk string operations; NULL if it has to go
+ * element by element (fault, MMIO, page tables, the code being executed). */
+void *cc_bulk_ptr(cc_cpu *cpu, uint64_t va, bool write, uint64_t bytes);
 
 static inline bool cc_canonical(uint64_t va) { return (uint64_t)((int64_t)(va << 16) >> 16) == va; }
 
@@ -193,6 +193,5 @@ void cc_set_rflags(cc_cpu *cpu, uint64_t rflags);               /* all bits; mod
 /* May this privilege level access [port, port+size)?  Records #GP(0) (or the TSS read's fault) if not. */
 bool cc_io_allowed(cc_cpu *cpu, uint16_t port, unsigned size);
 uint64_t cc_guest_tsc(const cc_cpu *cpu, uint64_t instret);
-void cc_cpuid(const cc_cpu *cpu, uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 
 #endif

@@ -31,6 +31,7 @@ enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 #define EXEC_MAP_BITS 12
 
 #define TABLE_MANY 1u                 /* a leaf table reached through several addresses */
+#define BULK_CODE_BYTES_MIN 64
 #define TABLE_WRITES_MAX 48           /* stores to one table page before all marks are dropped (host cost only) */
 
 struct cc_tables {
@@ -505,16 +506,36 @@ bool cc_sys_write(cc_cpu *cpu, uint64_t va, const void *src, unsigned size)
     return true;
 }
 
-void *cc_bulk_ptr(cc_cpu *cpu, uint64_t va, bool write)
+/* Is [page of code being executed, and the one after it] backed by this physical page?  Unknown counts as yes. */
+static bool executing_from(cc_cpu *cpu, uint64_t page)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t va = cpu->r[CC_R_PAGE] + i * CC_PAGE_SIZE, gpa;
+        if (cc_soft_translate(cpu->m, va, &gpa) != CC_OK ? i == 0 : gpa >> CC_PAGE_SHIFT == page)
+            return true;
+    }
+    return false;
+}
+
+void *cc_bulk_ptr(cc_cpu *cpu, uint64_t va, bool write, uint64_t bytes)
 {
     void *p = write ? cc_tlb_write(cpu, va, 1) : cc_tlb_read(cpu, va, 1);
     if (cc_likely(p != NULL))
         return p;
+    cc_machine *m = cpu->m;
     uint64_t gpa;
     if (!cc_canonical(va) || cpu->tlb == cpu->tables->none || page_has_breakpoint(cpu, va & ~0xfffull) ||
         !translate(cpu, va, write ? ACC_WRITE : ACC_READ, cpu->mmu_mode, &gpa))
         return NULL;
-    return write ? cc_tlb_write(cpu, va, 1) : cc_tlb_read(cpu, va, 1);
+    p = write ? cc_tlb_write(cpu, va, 1) : cc_tlb_read(cpu, va, 1);
+    if (p || !write || !cc_in_ram(m, gpa, bytes) || bytes < BULK_CODE_BYTES_MIN)
+        return p;
+    /* Old code is overwritten at once (a freed page being cleared), unless the string instruction itself might be. */
+    uint64_t page = gpa >> CC_PAGE_SHIFT;
+    if ((m->page_flags[page] & CC_PF_WATCHED) != CC_PF_CODE || executing_from(cpu, page))
+        return NULL;
+    cc_code_written(cpu, gpa, bytes);
+    return m->ram + gpa;
 }
 
 const uint8_t *cc_fetch_ptr(cc_cpu *cpu, uint64_t va, uint64_t *gpa)

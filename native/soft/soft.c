@@ -106,7 +106,7 @@ static bool take_interrupt(cc_cpu *cpu)
 {
     cc_machine *m = cpu->m;
     m->stats.interrupts++;
-    m->stats.exits++;
+    cc_count_exit(m);
     cpu->halted = 0;
     if (cpu->nmi_pending && !cpu->nmi_blocked) {
         cpu->nmi_pending = 0;

@@ -205,15 +205,15 @@ static inline bool sse_fp_ready(const cc_cpu *cpu) { return cpu->sse_ok && !cpu-
     SSE_LOAD(name, !cpu->sse_ok, size, align, SSE_FROM_MEM(name))
 #define SSE_RM(name) SSE_R(name) SSE_M(name, 16, true)
 
-/* The same for floating point: an unmasked exception goes to the slow path. */
+/* The same for floating point: an unmasked exception goes to the slow path.  range: SSE_OP and SSE_LANES bits. */
 #define SSE_FP_UNREADY (!cpu->sse_ok || cpu->mxcsr_unmasked)
-#define SSE_FP_R(name, tiny)                                                                                           \
-    SSE_TWIN(rs_##name, k_##name, SSE_FP | (tiny))                                                                     \
+#define SSE_FP_R(name, range)                                                                                          \
+    SSE_TWIN(rs_##name, k_##name, SSE_FP | (range))                                                                    \
     SSE_R_FAST(name, SSE_FP_UNREADY, rs_##name, SSE_FROM_XMM(name))
-#define SSE_FP_M(name, size, align, tiny)                                                                              \
-    SSE_TWIN(ms_##name, k_##name, SSE_MEM_SPEC(size, align) | SSE_FP | (tiny))                                         \
+#define SSE_FP_M(name, size, align, range)                                                                             \
+    SSE_TWIN(ms_##name, k_##name, SSE_MEM_SPEC(size, align) | SSE_FP | (range))                                        \
     SSE_LOAD(name, SSE_FP_UNREADY, size, align, SSE_FROM_MEM(name))
-#define SSE_FP_RM(name, size, align, tiny) SSE_FP_R(name, tiny) SSE_FP_M(name, size, align, tiny)
+#define SSE_FP_RM(name, size, align, range) SSE_FP_R(name, range) SSE_FP_M(name, size, align, range)
 
 /* memory <- `size` bytes at src, an expression in cpu and op.  vector: the instruction needs the vector unit. */
 #define SSE_STORE_FAST(handler, name, ea, size, align, vector, src)                                                    \

@@ -4,7 +4,7 @@
  */
 #include "sse.h"
 
-/* xmm, xmm/m: X(prefix, opcode, name, size, align, tiny) */
+/* xmm, xmm/m: X(prefix, opcode, name, size, align, range) */
 #define CVT_RM(X)                                                                                                      \
     X(SSE_NP, 0x5a, cvtps2pd, 8, false, 0) X(SSE_66, 0x5a, cvtpd2ps, 16, true, SSE_PS | SSE_OP_CVT)                    \
     X(SSE_F3, 0x5a, cvtss2sd, 4, false, 0) X(SSE_F2, 0x5a, cvtsd2ss, 8, false, SSE_SS | SSE_OP_CVT)                    \
@@ -12,7 +12,7 @@
     X(SSE_F3, 0x5b, cvttps2dq, 16, true, 0)                                                                            \
     X(SSE_66, 0xe6, cvttpd2dq, 16, true, 0) X(SSE_F3, 0xe6, cvtdq2pd, 8, false, 0)                                     \
     X(SSE_F2, 0xe6, cvtpd2dq, 16, true, 0)
-#define DEFINE_CVT(prefix, opcode, name, size, align, tiny) SSE_ASM(name, #name) SSE_FP_RM(name, size, align, tiny)
+#define DEFINE_CVT(prefix, opcode, name, size, align, range) SSE_ASM(name, #name) SSE_FP_RM(name, size, align, range)
 CVT_RM(DEFINE_CVT)
 
 /* General register or memory to the low lane: X(prefix, name, text, type) */
@@ -57,7 +57,7 @@ CVT_TO_GPR(DEFINE_TO_GPR)
 cc_opfn cc_sse_select_cvt(const cc_dec *d, const cc_op *op, unsigned key)
 {
     switch (key) {
-#define CASE_CVT(prefix, opcode, name, size, align, tiny) SSE_CASE_RM(1, prefix, opcode, name)
+#define CASE_CVT(prefix, opcode, name, size, align, range) SSE_CASE_RM(1, prefix, opcode, name)
         CVT_RM(CASE_CVT)
 #define CASE_GPR(prefix, opcode, name)                                                                                 \
     SSE_CASE(1, prefix, opcode, d->rexw ? r_##name##64 : r_##name##32,                                                 \

@@ -85,8 +85,8 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
             uint64_t n = min64(min64(s.count, ROOM(s)), min64(in_page(from, N / 8), in_page(to, N / 8)));              \
             const uint8_t *a;                                                                                          \
             uint8_t *b;                                                                                                \
-            if (n && s.step > 0 && s.mask == UINT64_MAX && (b = cc_bulk_ptr(cpu, to, true)) != NULL &&                 \
-                (a = cc_bulk_ptr(cpu, from, false)) != NULL && (b = cc_bulk_ptr(cpu, to, true)) != NULL) {             \
+            if (n && s.step > 0 && s.mask == UINT64_MAX && (a = cc_bulk_ptr(cpu, from, false, n * (N / 8))) != NULL && \
+                (b = cc_bulk_ptr(cpu, to, true, n * (N / 8))) != NULL) {     /* last: the walk for a may watch b */     \
                 if (b > a && b < a + n * (N / 8))          /* the destination is read back: one by one */              \
                     for (uint64_t i = 0; i < n; i++)                                                                   \
                         memmove(b + i * (N / 8), a + i * (N / 8), N / 8);                                              \
@@ -122,7 +122,7 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
             uint64_t to = cpu->r[CC_RDI] & s.mask;                                                                     \
             uint64_t n = min64(min64(s.count, ROOM(s)), in_page(to, N / 8));                                           \
             uint8_t *b;                                                                                                \
-            if (n && s.step > 0 && s.mask == UINT64_MAX && (b = cc_bulk_ptr(cpu, to, true)) != NULL) {                 \
+            if (n && s.step > 0 && s.mask == UINT64_MAX && (b = cc_bulk_ptr(cpu, to, true, n * (N / 8))) != NULL) {    \
                 if (v == 0)                                                                                            \
                     memset(b, 0, n * (N / 8));                                                                         \
                 else                                                                                                   \

@@ -10,7 +10,7 @@
 
 static uint64_t scale = 1;
 
-/* ---- the model: full copies ------------------------------------------------------------------------------------------ */
+/* ---- the model: full copies -------------------------------------------------------------------------------------- */
 struct model {
     uint8_t *ram;
     cc_regs regs;
@@ -64,7 +64,7 @@ static cc_digest digest_checked(cc_machine *m)
     return now;
 }
 
-/* ---- the store, looked at from outside: what the roots reach, how often, and what that costs ------------------------- */
+/* ---- the store, looked at from outside: what the roots reach, how often, and what that costs --------------------- */
 struct census {
     const cc_store *s;
     uint32_t *node, *page;             /* references found, by handle */
@@ -133,7 +133,7 @@ static void census_check(const cc_store *s, cc_machine *const *m, unsigned machi
     free(c.page);
 }
 
-/* ---- a guest that does everything ------------------------------------------------------------------------------------- */
+/* ---- a guest that does everything -------------------------------------------------------------------------------- */
 /* Where guests write: spread, clustered, and one of few pages again and again. */
 static uint64_t pick_page(const cc_machine *m, uint64_t *r)
 {
@@ -278,7 +278,7 @@ static void test_random(uint64_t npages, bool logged, uint64_t seed, unsigned st
     cc_store_free(s);
 }
 
-/* ---- single properties -------------------------------------------------------------------------------------------------- */
+/* ---- single properties ------------------------------------------------------------------------------------------- */
 static void test_costs(void)
 {
     cc_store *s = cc_store_new(0);
@@ -416,7 +416,29 @@ static void test_watch_kept(void)
     cc_store_free(s);
 }
 
-/* ---- refusals ------------------------------------------------------------------------------------------------------------- */
+/* Two contents with one hash: forged, by giving the stored page the hash of the new one. */
+static void test_hash_collision(void)
+{
+    cc_store *s = cc_store_new(0);
+    cc_machine *m = fake_new(s, 256, false);
+    cc_snapshot *a, *b;
+    memset(fake_write(m, 7), 1, CC_PAGE_SIZE);
+    CHECK(cc_snapshot_take(m, &a) == CC_OK);
+    memset(fake_write(m, 7), 2, CC_PAGE_SIZE);
+    const cc_pageh old = cc_tree_find(s, a->root, a->levels, 7);
+    ((struct cc_page *)cc_item(s, CC_SLAB_PAGE, old))->hash = cc_hash_page(m->ram + 7 * CC_PAGE_SIZE);
+    CHECK(cc_snapshot_take(m, &b) == CC_OK);
+    CHECK(b->root != a->root);
+    CHECK(cc_snapshot_restore(m, a) == CC_OK && m->ram[7 * CC_PAGE_SIZE] == 1);
+    CHECK(cc_snapshot_restore(m, b) == CC_OK && m->ram[7 * CC_PAGE_SIZE] == 2);
+    cc_snapshot_free(a);
+    cc_snapshot_free(b);
+    fake_free(m);
+    CHECK(cc_store_bytes(s) == 0);
+    cc_store_free(s);
+}
+
+/* ---- refusals ---------------------------------------------------------------------------------------------------- */
 static void scribble_some(cc_machine *m, uint64_t *r, unsigned n)
 {
     while (n--)
@@ -520,7 +542,7 @@ static void test_no_memory(void)
     cc_store_free(s);
 }
 
-/* ---- threads ---------------------------------------------------------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
 #define THREADS 3
 #define MAILBOX 8
 
@@ -591,6 +613,7 @@ int main(int argc, char **argv)
     test_digest_sees();
     test_restore_refuses();
     test_watch_kept();
+    test_hash_collision();
     test_budget(false);
     test_budget(true);
     test_no_memory();

@@ -269,7 +269,7 @@ static struct {
 static unsigned telling_kind(const form *f)
 {
     unsigned o = f->d.opcode, prefix = form_prefix(f);
-    if ((f->d.map == 1 && ((o >= 0x51 && o <= 0x53) || (o >= 0x58 && o <= 0x5f) || o == 0xc2 || o == 0x2e || o == 0x2f)))
+    if (f->d.map == 1 && ((o >= 0x51 && o <= 0x53) || (o >= 0x58 && o <= 0x5f) || o == 0xc2 || (o | 1) == 0x2f))
         return prefix == SSE_NP || prefix == SSE_F3 ? KIND_F32 : KIND_F64;
     if (f->d.map == 1 && (o == 0x2c || o == 0x2d || o == 0x7c || o == 0x7d || o == 0xd0 || o == 0xe6))
         return below(2) ? KIND_F32 : KIND_F64;

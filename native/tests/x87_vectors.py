@@ -84,8 +84,10 @@ def write(count: int, program: str) -> None:
         if value == 0 or not 1 <= (split(value)[0] & 0x7FFF) < 0x7FFF:
             continue
         sexp, mant, frac = split(value)
-        print(f"    {{0x{modrm:02x}, 0x{xe:04x}, 0x{x:016x}, 0x{ye:04x}, 0x{y:016x},"
-              f" 0x{sexp:04x}, 0x{mant:016x}, 0x{frac:08x}}},")
+        print(
+            f"    {{0x{modrm:02x}, 0x{xe:04x}, 0x{x:016x}, 0x{ye:04x}, 0x{y:016x},"
+            f" 0x{sexp:04x}, 0x{mant:016x}, 0x{frac:08x}}},"
+        )
     print("};\n\n#endif")
 
 

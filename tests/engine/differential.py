@@ -130,10 +130,10 @@ def run(programs: Programs, seed: int, first: int, count: int, options: Sequence
     """Compare `count` cases from index `first`. Raises RuntimeError when the driver itself fails."""
     command = [programs.diff, programs.forms, programs.runner, "run", str(seed), str(first), str(count), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    result = parse(done.stdout)
-    if done.returncode not in (0, 1) or (done.returncode == 0 and result.done + result.invalid != count):
+    finished = "\ndone " in "\n" + done.stdout
+    if done.returncode not in (0, 1) or not finished:
         raise RuntimeError(f"{programs.diff.name} exited with {done.returncode}: {done.stderr.strip()}\n{done.stdout[-2000:]}")
-    return result
+    return parse(done.stdout)
 
 
 def _disassemble(code: bytes, address: int) -> str:

@@ -25,6 +25,7 @@ def check(result: differential.Result) -> None:
     assert result.invalid * 200 <= result.done
 
 
+@pytest.mark.timeout(900)  # builds the engine
 def test_sequences(programs: differential.Programs) -> None:
     result = differential.run(programs, SEED, 0, 20_000)
     print(differential.coverage_table(result))
@@ -54,6 +55,7 @@ def test_runner_is_deterministic(programs: differential.Programs) -> None:
     check(differential.run(programs, SEED + 2, 0, 3_000, ["--native-only"]))
 
 
+@pytest.mark.timeout(900)
 def test_sanitized() -> None:
     """The engine under ASan and UBSan."""
     check(differential.run(differential.build("asan"), SEED + 3, 0, 3_000))

@@ -1,6 +1,8 @@
 """Driving the interface in tests: a session on toy machines, keys, and what the screen shows."""
 
+import asyncio
 from contextlib import asynccontextmanager
+from unittest import mock
 
 from toys.cluster import ToyCluster
 
@@ -23,13 +25,18 @@ class Interface:
 
     async def settle(self) -> None:
         """Wait until commands are carried out and the screen shows it."""
-        for _ in range(500):
-            await self.pilot.pause()
-            if not self.session.busy:
-                break
-            await self.pilot.pause(0.005)
-        await self.pilot.pause()
-        await self.pilot.pause()
+        quiet = 0
+        for _ in range(4000):
+            await asyncio.sleep(0.002)
+            quiet = 0 if self.session.busy or self._messages_wait() else quiet + 1
+            if quiet == 4:
+                return
+        raise AssertionError("the interface does not come to rest")
+
+    def _messages_wait(self) -> bool:
+        nodes = [self.app, *self.app.screen_stack]
+        nodes += [widget for screen in self.app.screen_stack for widget in screen.walk_children()]
+        return any(not node._message_queue.empty() for node in nodes)
 
     async def press(self, *keys: str) -> None:
         for key in keys:
@@ -41,18 +48,23 @@ class Interface:
         await self.pilot.press(*(KEY_NAMES.get(character, character) for character in text))
         await self.settle()
 
-    async def run(self, line: str) -> None:
-        """Write a command line."""
+    async def enter(self, line: str) -> None:
+        """Write a command line, key by key."""
         await self.press("colon")
         await self.write(line)
         await self.press("enter")
+
+    async def run(self, line: str) -> None:
+        """Carry out a command line."""
+        self.main.run_line(line)
+        await self.settle()
 
     async def until(self, condition, seconds: float = 10.0) -> None:
         for _ in range(int(seconds / 0.01)):
             if condition():
                 await self.settle()
                 return
-            await self.pilot.pause(0.01)
+            await asyncio.sleep(0.01)
         raise AssertionError("it did not happen")
 
     @property
@@ -83,17 +95,25 @@ class Interface:
         return "\n".join(self.rows)
 
 
+async def _soon(*_: object) -> None:
+    """Textual's own waits for an idle process, which one that runs machines never is."""
+    await asyncio.sleep(0.001)
+
+
 @asynccontextmanager
 async def interface(
     count: int = 2, size: tuple[int, int] = (80, 24), *, settings: Settings | None = None, cluster=None, run=False
 ):
     """The application on `count` toy machines, paused at the beginning unless `run`."""
     session = Session(cluster or ToyCluster(count), keyframe_insns=1_000)
-    app = CcApp(session, settings, run=run)
+    # The toys manage about a hundredth of real time.
+    app = CcApp(session, settings or Settings(speed=0.01), run=run)
+    patches = [mock.patch("textual.app.wait_for_idle", _soon), mock.patch("textual.pilot.wait_for_idle", _soon)]
     try:
-        async with app.run_test(size=size) as pilot:
-            shown = Interface(app, pilot)
-            await shown.settle()
-            yield shown
+        with patches[0], patches[1]:
+            async with app.run_test(size=size) as pilot:
+                shown = Interface(app, pilot)
+                await shown.settle()
+                yield shown
     finally:
         session.close()

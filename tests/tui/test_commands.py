@@ -116,7 +116,7 @@ def test_a_script_says_which_line():
     lines = parse_script("tick\n\n# x\nstep 2ms\nbogus\n", name="bug.cc")
     assert next(lines) == (1, e.Tick(1))
     assert next(lines) == (4, e.Step(1, 2_000_000))
-    with pytest.raises(CommandError, match="bug.cc:5: no command 'bogus'"):
+    with pytest.raises(CommandError, match=r"bug\.cc:5: no command 'bogus'"):
         next(lines)
 
 

@@ -36,20 +36,20 @@ margins = st.builds(lambda top, bottom: f"\x1b[{top};{bottom}r".encode(), st.int
 pieces = st.one_of(plain_pieces, positions, saving, margins, st.sampled_from([b"\x1b[?6h", b"\x1b[?6l"]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(plain_pieces, positions), max_size=25).map(b"".join))
 def test_it_agrees_with_pyte(data):
     compare_with_pyte(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(margins, st.lists(st.one_of(plain_pieces, near_positions), max_size=25).map(b"".join))
 def test_it_agrees_with_pyte_within_margins(scroll_region, data):
     # In origin mode, and to rows that are there: beyond the margins pyte moves the cursor as no terminal does.
     compare_with_pyte(b"\x1b[?6h" + scroll_region + data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from([b"abc", b"x" * 7, b"y" * 20, b"\r\n", b"\r", b"\x1b[H"]), max_size=20).map(b"".join))
 def test_it_wraps_like_pyte(data):
     compare_with_pyte(data, columns=COLUMNS)
@@ -65,7 +65,7 @@ def compare_with_pyte(data, columns=1000):
     assert (terminal.x, terminal.y) == (min(screen.cursor.x, columns - 1), screen.cursor.y)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(st.binary(max_size=40), pieces, st.text(max_size=20).map(str.encode),
                           st.text("\x1b[?0123456789;:hlmHJKABCDrLMP@#()]PX^_\x07\\!q ", max_size=20).map(str.encode)),
                 max_size=20))  # fmt: skip

@@ -29,6 +29,13 @@ def short_count(count: float) -> str:
     return f"{count:.0f} "
 
 
+def short_time(ns: int) -> str:
+    """`440 us`, `83.6 ms`, `12.345 s`."""
+    if ns < 1_000_000:
+        return f"{ns / 1e3:.0f} us"
+    return f"{ns / 1e6:.1f} ms" if ns < 1_000_000_000 else f"{ns / 1e9:.3f} s"
+
+
 @dataclass(frozen=True, slots=True)
 class Tab:
     """A tab: the pane's name as `view` takes it, its label, and the machine whose colour it has."""
@@ -120,7 +127,7 @@ class Timeline(Bar):
         if view is None:
             return text
         end_vns = max(view.known_end.vns, view.position.vns, 1)
-        label = f" {end_vns / 1e9:.3f} s "
+        label = f" {short_time(end_vns)} "
         cells = self.content_size.width - len(label) - 3
         if cells < 10:
             return text
@@ -211,7 +218,7 @@ class StatusBar(Bar):
     def _right(self, text: Text, view: SessionView, width: int) -> None:
         right = f"{short_count(view.rate)}insn/s " if view.running and view.rate else ""
         if not right and not view.at_end:
-            right = f"{(view.known_end.vns - view.position.vns) / 1e9:.6f} s before its end "
+            right = f"{short_time(view.known_end.vns - view.position.vns)} before the end "
         room = width - len(text.plain) - len(right)
         if right and room >= 2:
             text.append(" " * room + right, self.colour("quiet"))

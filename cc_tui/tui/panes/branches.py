@@ -58,7 +58,7 @@ class BranchPane(OptionList):
     def show(self, view: SessionView) -> None:
         """Show the tree as it is in this picture."""
         # Ends move all the time while running; that alone is not worth a new list more often than it can be read.
-        ends = tuple(branch.end.vns // 1_000_000 for branch in view.branches)
+        ends = tuple(branch.end.vns // (1_000_000 if view.running else 1) for branch in view.branches)
         state = (view.branch.name, ends, tuple(len(branch.inputs) for branch in view.branches))
         if state == self._shown:
             return

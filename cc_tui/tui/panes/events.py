@@ -35,12 +35,13 @@ def _typed(group: list[GivenInput]) -> Entry:
 
 def entries(view: SessionView) -> list[Entry]:
     """The events of the cursor's line of history, the earliest first."""
-    line = {branch.name for branch in view.line}
     found = [_typed(group) for group in typed_lines(view.inputs)]
-    found += [Entry(branch.start, "b", f"branch {branch.name}") for branch in view.branches
-              if branch.parent is not None and (branch.parent.branch in line or branch.name in line)]  # fmt: skip
-    marks = [(name, moment) for name, moment in view.marks.items() if moment.branch in line]
-    found += [Entry(moment.position, "m", f"mark {name}") for name, moment in marks]
+    for branch in view.branches:
+        if branch.parent is not None and view.on_line(branch.parent.branch, branch.start):
+            found.append(Entry(branch.start, "b", f"branch {branch.name}"))
+    for name, moment in view.marks.items():
+        if view.on_line(moment.branch, moment.position):
+            found.append(Entry(moment.position, "m", f"mark {name}"))
     found += [Entry(Position(ending.vns), "!", f"vm{ending.machine} {ending.kind}") for ending in view.endings]
     found += [Entry(Position(vns), "l", f"vm{machine} {text}") for vns, machine, text in view.log]
     return sorted(found)[-ENTRIES_MAX:]

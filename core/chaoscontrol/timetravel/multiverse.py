@@ -149,6 +149,10 @@ class Multiverse:
         """All branches in the order in which they were made."""
         return tuple(record.picture() for record in self._records.values())
 
+    def line(self) -> dict[str, Position]:
+        """The branches of the cursor's line of history, the first one first, each with its last position on it."""
+        return {record.name: last for record, last in self._driver.record.spans()}
+
     def find_branch(self, name: str) -> Branch:
         """The branch called `name`; raises BranchError."""
         return self._record(name).picture()

@@ -263,7 +263,7 @@ static bool f80_close(const uint8_t *a, const uint8_t *b)
 }
 
 static void compare_fx(struct report *r, const struct context *c, const struct case_out *a, const struct case_out *b,
-                       uint8_t x87_undef, bool skip_x87)
+                       uint8_t x87_undef, bool skip_x87, bool skip_values)
 {
     bool approx = c->mode == GEN_APPROX;
     uint16_t fa, fb;
@@ -290,7 +290,7 @@ static void compare_fx(struct report *r, const struct context *c, const struct c
     }
     for (int i = 0; i < 8 && !skip_x87; i++) {
         const uint8_t *sa = a->fx + 32 + i * 16, *sb = b->fx + 32 + i * 16;
-        if (memcmp(sa, sb, 10) == 0 || (approx && f80_close(sa, sb)))
+        if (memcmp(sa, sb, 10) == 0 || (approx && f80_close(sa, sb)) || (skip_values && i < 2))
             continue;
         uint64_t ma, mb;
         memcpy(&ma, sa, 8);
@@ -311,6 +311,17 @@ static void compare_fx(struct report *r, const struct context *c, const struct c
             DIFFER(r, "xmm%d native %08x_%08x_%08x_%08x engine %08x_%08x_%08x_%08x", i, da[3], da[2], da[1], da[0], db[3],
                    db[2], db[1], db[0]);
     }
+}
+
+/* FSIN, FCOS, FSINCOS or FPTAN of an operand that needs range reduction: processors do it with a pi of 66 bits (SDM
+ * vol. 1, 8.3.8), the engine exactly; native/tests/x87_vectors.py checks those results. */
+static bool reduces(const struct context *c, const struct case_in *in)
+{
+    const struct form *f = &c->forms->form[c->seq->insn[0].form];
+    bool trig = f->opcode == 0xd9 && (f->fixed_modrm == 0xfe || f->fixed_modrm == 0xff || f->fixed_modrm == 0xfb || f->fixed_modrm == 0xf2);
+    uint16_t exponent;
+    memcpy(&exponent, in->fx + 32 + 8, 2);
+    return trig && (exponent & 0x7fff) >= 0x3ffe;
 }
 
 static void compare(struct report *r, const struct context *c, uint64_t keep, const struct case_in *in,
@@ -338,7 +349,9 @@ static void compare(struct report *r, const struct context *c, uint64_t keep, co
             mask = ~1u;         /* Linux sets P for kernel addresses so as not to tell their layout */
         if ((a->error ^ b->error) & mask)
             DIFFER(r, "error code native %#x engine %#x", a->error, b->error);
-        if (a->vector == 14 && a->cr2 != b->cr2)
+        /* operands of many words may be probed in any order */
+        bool large = last && (last->special == SP_FX || last->special == SP_FENV);
+        if (a->vector == 14 && a->cr2 != b->cr2 && !large)
             DIFFER(r, "cr2 native %#" PRIx64 " engine %#" PRIx64, a->cr2, b->cr2);
     }
     for (int i = 0; i < 16; i++)
@@ -364,7 +377,8 @@ static void compare(struct report *r, const struct context *c, uint64_t keep, co
     if (a->gs_base != b->gs_base)
         DIFFER(r, "gs_base native %016" PRIx64 " engine %016" PRIx64, a->gs_base, b->gs_base);
     /* AMD does the MMX transition (TOP, tags) of CVTPS2PI and the like even if they end in #XM, MASKMOVQ's if it faults. */
-    compare_fx(r, c, a, b, x87, last && last->cls == CLS_MMX && (a->vector == 19 || last->special == SP_MASKMOV));
+    compare_fx(r, c, a, b, x87, last && last->cls == CLS_MMX && (a->vector == 19 || last->special == SP_MASKMOV),
+               c->mode == GEN_APPROX && reduces(c, in));
     /* code is part of the image while the case runs */
     static uint8_t with_code[IMAGE_SIZE];
     memcpy(with_code, image, IMAGE_SIZE);
@@ -676,5 +690,8 @@ int main(int argc, char **argv)
         printf("hits %u %" PRIu64 "\n", i, hits[i]);
     if (engine)
         engine_free(engine);
+    free(hits);
+    free((void *)forms.form);
+    fflush(stdout);
     return failures ? 1 : 0;
 }

@@ -164,7 +164,7 @@ def test_the_past_of_a_branch_is_also_its_own():
     assert (parent.branch, parent.position.vns) == ("main", 100_000)
 
 
-# ---- machines that stop -----------------------------------------------------------------------------------------------
+# ---- machines that stop ---------------------------------------------------------------------------------------------
 
 
 def stopped() -> Multiverse:
@@ -207,7 +207,7 @@ def test_time_passes_when_every_machine_has_stopped():
     assert not multiverse.until(b"never")
 
 
-# ---- events -----------------------------------------------------------------------------------------------------------
+# ---- events ---------------------------------------------------------------------------------------------------------
 
 
 def test_events_forward_and_back_are_the_same():
@@ -253,7 +253,7 @@ def test_until_gives_up_at_its_limit():
     assert multiverse.position == Position(123_456)
 
 
-# ---- keyframes --------------------------------------------------------------------------------------------------------
+# ---- keyframes ------------------------------------------------------------------------------------------------------
 
 
 def test_snapshots_stay_few_and_are_dense_near_the_cursor():
@@ -282,7 +282,7 @@ def test_the_memory_budget_thins_harder_and_is_kept():
     assert multiverse.position == Position(100)
 
 
-# ---- replays that differ ------------------------------------------------------------------------------------------------
+# ---- replays that differ --------------------------------------------------------------------------------------------
 
 
 class Leaky(ToyVm):
@@ -344,12 +344,12 @@ def test_a_console_that_differs_is_named_with_its_byte():
     assert first == b"toy "
     vm.leak_at, vm.leak = 1, lambda state: setattr(state, "sending", b"TOY" + state.sending[3:])
     multiverse.goto_time(0)
-    with pytest.raises(DivergenceError, match="byte [0-3] differs") as caught:
+    with pytest.raises(DivergenceError, match=r"byte [0-3] differs") as caught:
         multiverse.run_to(400_000)
     assert (caught.value.machine, caught.value.part) == (1, "console")
 
 
-# ---- the engine keeps a bounded part of the console -------------------------------------------------------------------
+# ---- the engine keeps a bounded part of the console -----------------------------------------------------------------
 
 
 class Forgetful(ToyVm):
@@ -368,7 +368,7 @@ def test_a_flood_of_output_is_taken_in_smaller_pieces():
     assert console(multiverse) == console(plain)
 
 
-# ---- cancelling ---------------------------------------------------------------------------------------------------------
+# ---- cancelling -----------------------------------------------------------------------------------------------------
 
 
 def test_a_run_is_cancelled_from_another_thread_at_a_valid_position():
