@@ -201,7 +201,8 @@ void cc_console_put(cc_machine *m, uint8_t byte)
     struct cc_console *c = m->console;
     struct cc_devstate *d = &m->dev;
     sync(m);
-    if (d->console_total == 0 || d->console_tail[(d->console_total - 1) % CC_CONSOLE_TAIL] == '\n')
+    uint8_t before = d->console_total ? d->console_tail[(d->console_total - 1) % CC_CONSOLE_TAIL] : '\n';
+    if (before == '\n' || (before == '\r' && byte != '\n'))
         push_mark(m);
     push_byte(m, byte);
     d->console_tail[d->console_total % CC_CONSOLE_TAIL] = byte;

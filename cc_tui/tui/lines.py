@@ -78,7 +78,7 @@ class LineView(Widget, can_focus=True):
         self._selected: int | None = None
         self._rows: list[tuple[int, Strip]] | None = None
         """What is in sight, with the lines that the rows belong to."""
-        self._cache: OrderedDict[int, list[Strip]] = OrderedDict()
+        self._cache: OrderedDict[object, list[Strip]] = OrderedDict()
 
     # ---- for subclasses ---------------------------------------------------------------------------------------------
 
@@ -101,6 +101,10 @@ class LineView(Widget, can_focus=True):
     def is_final(self, line: int) -> bool:
         """May the rows of this line be kept?"""
         return line + 1 < self.line_count()
+
+    def line_key(self, line: int) -> object:
+        """What a line is known by while its number may change."""
+        return line
 
     def changed(self, *, forget: bool = False) -> None:
         """There are other lines now; `forget`: also what was rendered before is not so any more."""
@@ -133,13 +137,14 @@ class LineView(Widget, can_focus=True):
         return is_dark(self)
 
     def _line(self, line: int) -> list[Strip]:
-        known = self._cache.get(line)
+        key = self.line_key(line)
+        known = self._cache.get(key)
         if known is not None:
-            self._cache.move_to_end(line)
+            self._cache.move_to_end(key)
             return known
         rows = self.render_log_line(line)
         if self.is_final(line):
-            self._cache[line] = rows
+            self._cache[key] = rows
             if len(self._cache) > CACHED_LINES:
                 self._cache.popitem(last=False)
         return rows

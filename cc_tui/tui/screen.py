@@ -257,7 +257,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         focused = self.focused
         if isinstance(focused, LineView) and focused.selected is not None:
             vns = focused.line_vns(focused.selected)
-            when = "" if vns is None else f", begun at {vns / 1e9:.6f} s"
+            when = "" if vns is None else f" at {vns / 1e9:.6f} s"
             place = f"line {focused.selected + 1} of {focused.line_count()}{when}"
             bar.show_hints([("enter", "go there"), ("end", "follow"), ("/", "search"), ("", place)])
             return

@@ -178,7 +178,8 @@ int cc_translate(cc_machine *, uint64_t va, uint64_t *gpa);
 
 /* ---- console ---------------------------------------------------------------------------------------------------- */
 /* Bytes that the guest has transmitted since boot (part of the state), and the undrained ones.  Output lines are
- * dated: a mark gives the virtual time at which the byte at `offset` (the first one of a line) was sent. */
+ * dated: a mark gives the virtual time at which the byte at `offset` was sent, the first one of a line or of its being
+ * written anew after a carriage return. */
 typedef struct cc_console_mark { uint64_t offset; uint64_t vns; uint64_t instret; } cc_console_mark;
 uint64_t cc_console_total(const cc_machine *);
 size_t cc_console_take(cc_machine *, uint8_t *dst, size_t cap, uint64_t *first_offset);

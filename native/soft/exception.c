@@ -17,7 +17,7 @@ static bool deliver(cc_cpu *cpu, uint8_t vector, bool has_code, uint32_t code, u
     uint32_t ext = external || !soft_len ? 1 : 0, where = (uint32_t)vector * 8 + 2;
     uint64_t gate[2], desc[2];
 
-    if (where + 13 > cpu->idtr.limit) {
+    if ((uint32_t)vector * 16 + 15 > cpu->idtr.limit) {
         cc_raise_code(cpu, EXC_GP, where | ext);
         return false;
     }

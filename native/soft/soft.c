@@ -163,7 +163,7 @@ static int soft_run(cc_machine *m, uint64_t horizon)
         }
     }
     cpu->leave = 0;
-    cc_mxcsr_sync(cpu);
+    cc_mxcsr_leave(cpu);
     return CC_OK;
 }
 
@@ -260,8 +260,7 @@ static int soft_set_regs(cc_machine *m, const cc_regs *r)
         if ((r->ftw >> (2 * i) & 3) == 3)
             c->fpu.empty |= (uint8_t)(1u << i);
     }
-    c->fpu.fcw = r->fcw;
-    c->fpu.fsw = r->fsw & 0xc7ff;
+    cc_x87_set_words(&c->fpu, r->fcw, r->fsw & 0xc7ff);
     c->fpu.top = (r->fsw >> 11) & 7;
     c->fpu.fop = r->fop & 0x7ff;
     c->fpu.fip = r->fip, c->fpu.fdp = r->fdp;

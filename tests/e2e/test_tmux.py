@@ -3,7 +3,6 @@
 Slow steps are waited for, not slept through. Without tmux the tests are skipped, with the reason.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -44,11 +43,14 @@ class Screen:
         self.status = directory / "status"
         home = f"HOME={directory} XDG_CONFIG_HOME={directory}/config XDG_STATE_HOME={directory}/state {environment}"
         command = f"cd {ROOT}; env {home} {sys.executable} -m cc_tui {arguments}; echo $? > {self.status}; sleep 600"
+        command = f"unset COLUMNS LINES; {command}"
         self._tmux("-f", "/dev/null", "new-session", "-d", "-x", str(size[0]), "-y", str(size[1]), "-s", "t", command)
 
     def _tmux(self, *words: str) -> str:
         assert TMUX is not None, "checked above"
-        done = subprocess.run([TMUX, "-S", self._socket, *words], capture_output=True, text=True, check=True, timeout=20)
+        done = subprocess.run(
+            [TMUX, "-S", self._socket, *words], capture_output=True, text=True, check=True, timeout=20
+        )
         return done.stdout
 
     def close(self) -> None:
@@ -115,7 +117,7 @@ def open_screen(tmp_path):
 
 def boot(screen: Screen) -> None:
     begun = time.monotonic()
-    screen.wait(r"guest> *\n", 60)
+    screen.wait(r"guest> *(│|\n)", 60)
     assert time.monotonic() - begun < 30, "Linux boots within 30 seconds"
 
 

@@ -126,13 +126,17 @@ def parse(output: str) -> Result:
     return result
 
 
-def run(programs: Programs, seed: int, first: int, count: int, options: Sequence[str] = (), timeout_s: int = 3600) -> Result:
+def run(
+    programs: Programs, seed: int, first: int, count: int, options: Sequence[str] = (), timeout_s: int = 3600
+) -> Result:
     """Compare `count` cases from index `first`. Raises RuntimeError when the driver itself fails."""
     command = [programs.diff, programs.forms, programs.runner, "run", str(seed), str(first), str(count), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     finished = "\ndone " in "\n" + done.stdout
     if done.returncode not in (0, 1) or not finished:
-        raise RuntimeError(f"{programs.diff.name} exited with {done.returncode}: {done.stderr.strip()}\n{done.stdout[-2000:]}")
+        raise RuntimeError(
+            f"{programs.diff.name} exited with {done.returncode}: {done.stderr.strip()}\n{done.stdout[-2000:]}"
+        )
     return parse(done.stdout)
 
 
@@ -157,7 +161,9 @@ def describe(failure: Failure) -> str:
             case "insn":
                 code, address = bytes.fromhex(words[6]), int(words[3], 16)
                 text = _disassemble(code, address)
-                out.append(f"  {address:#x}  {code.hex():<32} {text:<44} ; {forms[int(words[2])].name}, undefined {words[5]}")
+                out.append(
+                    f"  {address:#x}  {code.hex():<32} {text:<44} ; {forms[int(words[2])].name}, undefined {words[5]}"
+                )
             case "reg":
                 state[words[1]].append(f"{words[2]}={words[3]}")
             case _:
@@ -207,7 +213,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     programs = build(args.variant)
     options = [word for option in args.option for word in option.split("=")]
     if args.command == "show":
-        command = [programs.diff, programs.forms, programs.runner, "show", str(args.seed), str(args.index), args.mask, *options]
+        command = [
+            programs.diff,
+            programs.forms,
+            programs.runner,
+            "show",
+            str(args.seed),
+            str(args.index),
+            args.mask,
+            *options,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         sys.stderr.write(done.stderr)
         failure = Failure(f"seed {args.seed} index {args.index} mask {args.mask}", done.stdout.splitlines())
@@ -221,7 +236,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.table:
         print(coverage_table(result))
     missed = never_hit(result, "--approx" in options)
-    print(f"{result.done} cases, {result.retired} instructions retired, {len(result.failures)} differ, {len(missed)} forms never hit")
+    print(
+        f"{result.done} cases, {result.retired} instructions retired, {len(result.failures)} differ, {len(missed)} forms never hit"
+    )
     return 1 if result.failures or result.complaints else 0
 
 

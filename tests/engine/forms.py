@@ -19,10 +19,51 @@ REGISTERS = {"rax": 0, "rcx": 1, "rdx": 2, "rbx": 3, "rsp": 4, "rbp": 5, "rsi": 
 KINDS = ("none", "gpr8", "gpr", "mmx", "xmm", "sreg", "creg", "dreg", "st")
 MEM_CLASSES = ("int", "f32", "f64", "f80", "bcd", "env", "state", "fx", "ptr", "i16", "i32", "i64")
 SPECIALS = (
-    "none", "stack", "jcc", "rdseg", "wrseg", "pushf", "popf", "string", "shift", "ret", "enter", "leave", "retf",
-    "int3", "int", "iret", "xlat", "loop", "call", "jmp", "int1", "div", "calli", "jmpi", "farptr", "selector", "hint",
-    "cmov", "setcc", "popseg", "bitmem", "shld", "wrbase", "lsel", "sti", "fenv", "fldcw", "approx", "fninit", "fstsw",
-    "maskmov", "fx", "ldmxcsr", "cvtpi2ps", "nowild",
+    "none",
+    "stack",
+    "jcc",
+    "rdseg",
+    "wrseg",
+    "pushf",
+    "popf",
+    "string",
+    "shift",
+    "ret",
+    "enter",
+    "leave",
+    "retf",
+    "int3",
+    "int",
+    "iret",
+    "xlat",
+    "loop",
+    "call",
+    "jmp",
+    "int1",
+    "div",
+    "calli",
+    "jmpi",
+    "farptr",
+    "selector",
+    "hint",
+    "cmov",
+    "setcc",
+    "popseg",
+    "bitmem",
+    "shld",
+    "wrbase",
+    "lsel",
+    "sti",
+    "fenv",
+    "fldcw",
+    "approx",
+    "fninit",
+    "fstsw",
+    "maskmov",
+    "fx",
+    "ldmxcsr",
+    "cvtpi2ps",
+    "nowild",
 )
 CLASSES = ("int", "x87", "mmx", "sse")
 
@@ -32,8 +73,14 @@ MOD_NONE, MOD_REG, MOD_MEM, MOD_FIXED, MOD_OPREG = range(5)
 RECORD = struct.Struct("<BBBb hBB BBBB BBBB BBBB HBB BBBB HH 4x")
 
 _MEM_CODES = {
-    "f32": ("f32", 4), "f64": ("f64", 8), "f80": ("f80", 10), "i16": ("i16", 2), "i32": ("i32", 4), "i64": ("i64", 8),
-    "bcd": ("bcd", 10), "fx": ("fx", 512),
+    "f32": ("f32", 4),
+    "f64": ("f64", 8),
+    "f80": ("f80", 10),
+    "i16": ("i16", 2),
+    "i32": ("i32", 4),
+    "i64": ("i64", 8),
+    "bcd": ("bcd", 10),
+    "fx": ("fx", 512),
 }
 _ALU = ("add", "or", "adc", "sbb", "and", "sub", "xor", "cmp")
 _X87 = ("fadd", "fmul", "fcom", "fcomp", "fsub", "fsubr", "fdiv", "fdivr")
@@ -199,9 +246,7 @@ def _sizes(operands: list[str], d64: bool, rexw: int) -> list[int]:
         bare = text.replace("+", "").replace("=", "").partition(":")[0]
         if bare.startswith(("AL", "AX")):
             codes.add(bare[2:])
-        elif bare in ("Menv", "Mstate"):
-            codes.add("z")
-        elif bare == "Mp":
+        elif bare in ("Menv", "Mstate") or bare == "Mp":
             codes.add("z")
         elif bare == "v":
             codes.add("v")
@@ -224,7 +269,9 @@ def _sizes(operands: list[str], d64: bool, rexw: int) -> list[int]:
     return [0]
 
 
-def _expand_line(mnemonic: str, spec: str, operands: str, attrs: list[str]) -> Iterator[tuple[str, str, str, list[str]]]:
+def _expand_line(
+    mnemonic: str, spec: str, operands: str, attrs: list[str]
+) -> Iterator[tuple[str, str, str, list[str]]]:
     """Expand the table's abbreviations (alu, shift groups, jcc, fparith, simd, ...) into plain lines."""
     low = attrs[0] if attrs else ""
     if mnemonic == "alu":
@@ -262,7 +309,12 @@ def _expand_line(mnemonic: str, spec: str, operands: str, attrs: list[str]) -> I
         unary = spec.endswith("51")
         for prefix, code in (("np", "Wx:f32"), ("66", "Wx:f64"), ("f3", "W4:f32"), ("f2", "W8:f64")):
             packed = code.startswith("Wx")
-            yield mnemonic, f"{prefix}_{spec}", f"Vx{'=' if unary and packed else '+'},{code}", ["al16"] if packed else []
+            yield (
+                mnemonic,
+                f"{prefix}_{spec}",
+                f"Vx{'=' if unary and packed else '+'},{code}",
+                ["al16"] if packed else [],
+            )
     elif mnemonic == "simd":
         eq = "=" if low == "=" else "+"
         # The low-half MMX unpacks read 32 bits of memory (SDM: mm/m32).

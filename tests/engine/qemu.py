@@ -16,7 +16,22 @@ import tempfile
 from pathlib import Path
 
 from flat_guests import assemble
-from system_guest import CODE, FINISH, GDT, IDT, KEPT, LOG, LOG_END, STACK, TABLES, TSS_SEL, VARS, Guest, Outcome, parse_log
+from system_guest import (
+    CODE,
+    FINISH,
+    GDT,
+    IDT,
+    KEPT,
+    LOG,
+    LOG_END,
+    STACK,
+    TABLES,
+    TSS_SEL,
+    VARS,
+    Guest,
+    Outcome,
+    parse_log,
+)
 
 BINARY = "qemu-system-x86_64"
 LOADER = 0xC00

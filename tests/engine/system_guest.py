@@ -227,7 +227,9 @@ def descriptor(access: int, flags: int = 0xA, base: int = 0, limit: int = 0xFFFF
     )  # fmt: skip
 
 
-def gate(handler: int, selector: int = KERNEL_CS, kind: int = 0xE, dpl: int = 0, ist: int = 0, present: int = 1) -> bytes:
+def gate(
+    handler: int, selector: int = KERNEL_CS, kind: int = 0xE, dpl: int = 0, ist: int = 0, present: int = 1
+) -> bytes:
     """A 16-byte gate (SDM vol. 3, figure 6-8). kind: 0xE interrupt gate, 0xF trap gate, 0xC call gate."""
     low = (handler & 0xFFFF) | selector << 16 | ist << 32 | (kind | dpl << 5 | present << 7) << 40
     return struct.pack("<QQ", low | (handler >> 16 & 0xFFFF) << 48, handler >> 32)
@@ -357,7 +359,7 @@ def initial(guest: Guest, base: Registers) -> Registers:
 
     data = segment(KERNEL_DS, 0xC093)
     base = base.replace(
-        **{name: 0 for name in ("rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))},
+        **dict.fromkeys(("rax", "rcx", "rdx", "rbx", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16))), 0),
         rip=CODE, rsp=STACK, rflags=2,
         cr0=guest.cr0, cr3=TABLES, cr4=guest.cr4, efer=guest.efer,
         cs=segment(KERNEL_CS, 0xA09B), ss=data, ds=data, es=data, fs=data, gs=data,

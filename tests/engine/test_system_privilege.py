@@ -8,7 +8,22 @@ import attempts
 import pytest
 from attempts import Deviates, Expectation
 from system_guest import (
-    CR4, CR4_FSGSBASE, CR4_TSD, CR4_UMIP, DATA, EFER, GDT, IO_BITMAP, SPARE_SEL, TSS, TSS_SEL, UDATA, Guest, Outcome, descriptor, gate,
+    CR4,
+    CR4_FSGSBASE,
+    CR4_TSD,
+    CR4_UMIP,
+    DATA,
+    EFER,
+    GDT,
+    IO_BITMAP,
+    SPARE_SEL,
+    TSS,
+    TSS_SEL,
+    UDATA,
+    Guest,
+    Outcome,
+    descriptor,
+    gate,
 )  # fmt: skip
 
 Run = Callable[[Guest], Outcome]
@@ -34,7 +49,10 @@ def test_unprivileged_system_instructions(machine: Run) -> None:
 
 
 def test_umip_tsd_fsgsbase(machine: Run) -> None:
-    tried = [(text, (GP, 0)) for text in ("sgdt [rsp - 16]", "sidt [rsp - 16]", "sldt eax", "str eax", "smsw eax", "str [rsp - 8]", "rdtsc")]
+    tried = [
+        (text, (GP, 0))
+        for text in ("sgdt [rsp - 16]", "sidt [rsp - 16]", "sldt eax", "str eax", "smsw eax", "str [rsp - 8]", "rdtsc")
+    ]
     tried += [("rdfsbase rax", UD), ("wrgsbase eax", UD)]
     attempts.expect(tried, machine, user=True, cr4=CR4 | CR4_UMIP | CR4_TSD)
 
@@ -45,7 +63,8 @@ def test_umip_does_not_bind_the_kernel(machine: Run) -> None:
 
 
 def test_table_registers_are_stored(machine: Run) -> None:
-    outcome = machine(Guest(f"""
+    outcome = machine(
+        Guest(f"""
         sgdt [DATA]
         sidt [DATA + 0x10]
         str rax
@@ -65,7 +84,8 @@ def test_table_registers_are_stored(machine: Run) -> None:
         lgdt [DATA + 0x100]
         sgdt [DATA + 0x110]
         FINISH
-    """))
+    """)
+    )
     assert outcome.u64(DATA) & 0xFFFF == 0xFF
     assert outcome.u64(DATA + 2) == GDT
     assert outcome.u64(DATA + 0x10) & 0xFFFF == 0xFFF
@@ -155,13 +175,20 @@ def test_segment_loads(machine: Run) -> None:
     outcome_guest = attempts.guest([t for t, _ in tried], gdt=gdt)
     attempts.expect(tried, machine, gdt=gdt)
     # the accessed bit was set by the load
-    outcome_guest.kernel = outcome_guest.kernel.replace("FINISH", f"mov rax, [{GDT + s + 0x28}]\n mov [DATA], rax\n FINISH")
+    outcome_guest.kernel = outcome_guest.kernel.replace(
+        "FINISH", f"mov rax, [{GDT + s + 0x28}]\n mov [DATA], rax\n FINISH"
+    )
     assert machine(outcome_guest).u64(DATA) == descriptor(0x93, 0xC)
 
 
 def test_segment_loads_at_cpl3(machine: Run) -> None:
     s = SPARE_SEL
-    gdt = {s: descriptor(0x93, 0xC), s + 8: descriptor(0xF3, 0xC), s + 0x10: descriptor(0xFE), s + 0x18: descriptor(0x9E)}
+    gdt = {
+        s: descriptor(0x93, 0xC),
+        s + 8: descriptor(0xF3, 0xC),
+        s + 0x10: descriptor(0xFE),
+        s + 0x18: descriptor(0x9E),
+    }
     tried: list[tuple[str, Expectation]] = [
         ("mov eax, 0x18 || mov ds, eax", (GP, 0x18)),
         ("mov eax, 0x1b || mov ds, eax", (GP, 0x18)),
@@ -301,7 +328,10 @@ def test_far_transfers(machine: Run) -> None:
         (back.format(s + 0x10) + " || .byte 0x48, 0xcb\n1: nop", (NP, s + 0x10)),
         (back.format(s + 0x20) + " || .byte 0x48, 0xcb\n1: nop", (GP, s + 0x20)),
         (back.format(s + 0x18) + " || .byte 0x48, 0xcb\n1: nop", (GP, s + 0x18)),
-        (f"mov rbx, 0x800000000000\n push {s}\n push rbx || .byte 0x48, 0xcb", Deviates((GP, 0), "faults after the transfer")),
+        (
+            f"mov rbx, 0x800000000000\n push {s}\n push rbx || .byte 0x48, 0xcb",
+            Deviates((GP, 0), "faults after the transfer"),
+        ),
     ]
     attempts.expect(tried, machine, gdt=gdt)
 

@@ -71,7 +71,7 @@ class _State:
     queue: tuple[tuple[int, int], ...] = ()
     dead: str = ""
     total: int = 0
-    at_line_start: bool = True
+    last_sent: int = 0x0A
     pages: tuple[bytes, ...] = field(default_factory=lambda: tuple(bytes(PAGE_BYTES) for _ in range(4)))
 
 
@@ -149,9 +149,9 @@ class ToyVm:
             state.pages = (*state.pages[:page], bytes(data), *state.pages[page + 1 :])
         if state.sending and state.instret % 2:
             byte, state.sending = state.sending[0], state.sending[1:]
-            if state.at_line_start:
+            if state.last_sent == 0x0A or (state.last_sent == 0x0D and byte != 0x0A):
                 self._marks.append(Mark(state.total, sent_at, state.instret - 1))
-            state.at_line_start = byte == 0x0A
+            state.last_sent = byte
             state.total += 1
             self._out.append(byte)
             return byte
@@ -250,7 +250,7 @@ class ToyVm:
             state.queue,
             state.dead,
             state.total,
-            state.at_line_start,
+            state.last_sent,
         )
 
     def page_digest(self, page: int) -> str:

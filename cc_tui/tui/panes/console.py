@@ -17,6 +17,7 @@ from cc_tui.tui.lines import LineView, row_strip, wrap_row
 from cc_tui.tui.terminal import Terminal, read_line
 from cc_tui.tui.theme import machine_colour
 from chaoscontrol.timetravel import ConsoleLog, MergedLines
+from chaoscontrol.timetravel.console_log import Entry
 
 SCREEN_ROWS = 24
 """What programs on a serial line assume, since nothing tells them."""
@@ -207,7 +208,7 @@ class SerialConsole(LineView):
     def line_vns(self, line: int) -> int | None:
         if self._log is None or line >= self._log.lines_begun(self._total):
             return None
-        return self._log.line_vns(line)
+        return self._log.line_date(line, self._total)
 
     def search(self, text: str, before: int) -> int | None:
         if self._log is None:
@@ -258,17 +259,17 @@ class SerialConsole(LineView):
 
 
 class MergedConsole(LineView):
-    """The lines of all consoles in the order in which they began."""
+    """The lines of all consoles by the time at which they were written."""
 
     BINDINGS = pane_bindings(MERGED_KEYS)
     Visit = SerialConsole.Visit
 
     def __init__(self) -> None:
         super().__init__(id="console-all")
-        self._merged: MergedLines | None = None
         self._logs: tuple[ConsoleLog, ...] = ()
         self._totals: tuple[int, ...] = ()
-        self._count = 0
+        self._merged = MergedLines(())
+        self._lines = self._merged.at(0, ())
 
     def show(self, view: SessionView) -> None:
         """Show the consoles as they are in this picture."""
@@ -277,22 +278,22 @@ class MergedConsole(LineView):
             self._merged, self._logs = MergedLines(view.consoles), view.consoles
         elif view.console_totals == self._totals:
             return
-        assert self._merged is not None, "made above"
         self._totals = view.console_totals
-        self._merged.update(view.console_totals)
-        self._count = sum(log.lines_begun(total) for log, total in zip(self._logs, self._totals, strict=True))
+        self._merged.update(self._totals)
+        self._lines = self._merged.at(view.position.vns, self._totals)
         self.changed(forget=forget)
 
     def line_count(self) -> int:
-        return self._count
+        return len(self._lines)
 
     def is_final(self, line: int) -> bool:
-        # The last line of each machine may still grow.
-        return line + len(self._logs) < self._count
+        return line < self._lines.ended
+
+    def line_key(self, line: int) -> object:
+        return self._lines[line][1:]
 
     def render_log_line(self, line: int) -> list[Strip]:
-        assert self._merged is not None, "there are lines"
-        vns, machine, own = self._merged.entry(line)
+        vns, machine, own = self._lines[line]
         log = self._logs[machine]
         data = log.line_bytes(own, min(self._totals[machine], log.line_start(own) + LINE_BYTES_MAX))
         quiet = self.get_component_rich_style("lines--time", partial=True)
@@ -306,28 +307,33 @@ class MergedConsole(LineView):
         return [Strip([*(head if at == 0 else rest), *row]) for at, row in enumerate(rows)]
 
     def line_vns(self, line: int) -> int | None:
-        return self._merged.entry(line)[0] if self._merged is not None and line < self._count else None
+        return self._lines[line].vns if line < len(self._lines) else None
 
     def search(self, text: str, before: int) -> int | None:
-        if self._merged is None:
-            return None
-        ends = list(self._totals)
-        if before < self._count:
-            # In each log, only what began before the selected line counts.
-            vns, machine, own = self._merged.entry(before)
-            for at, log in enumerate(self._logs):
-                line = log.lines_before(vns + (at < machine), self._totals[at]) if at != machine else own
-                ends[at] = min(ends[at], log.line_start(line))
-        found: list[tuple[int, int, int]] = []
-        for machine, (log, end) in enumerate(zip(self._logs, ends, strict=True)):
-            line = search_log(log, text, end)
-            if line is not None:
-                found.append((log.line_vns(line), machine, line))
-        return self._merged.index(max(found)) if found else None
+        found = [
+            (index, machine)
+            for machine, log in enumerate(self._logs)
+            if (index := self._search_one(machine, log, text, before)) is not None
+        ]
+        return max(found)[0] if found else None
+
+    def _search_one(self, machine: int, log: ConsoleLog, text: str, before: int) -> int | None:
+        """Where the last line of one machine with `text` is, of those before the line at `before`."""
+        end = self._totals[machine]
+        while (line := search_log(log, text, end)) is not None:
+            date = log.line_date(line, self._totals[machine])
+            index = self._lines.index(Entry(date, machine, line))
+            if index < before:
+                return index
+            if before < self._lines.ended:
+                # Nothing dated later than the line at `before` can come before it.
+                line = min(line, log.lines_before(self._lines[before].vns + 1, self._totals[machine]))
+            end = log.line_start(line)
+        return None
 
     def action_enter(self) -> None:
-        if self.selected is not None and self._merged is not None:
-            _, machine, line = self._merged.entry(self.selected)
+        if self.selected is not None:
+            _, machine, line = self._lines[self.selected]
             self.post_message(self.Visit(machine, line))
 
 

@@ -1,7 +1,7 @@
 """Time travel: positions that can be written down, histories that can be branched, and the way between them."""
 
 from chaoscontrol.timetravel.branch import Branch, ConsoleInput, Ending, GivenInput, Input, typed_lines
-from chaoscontrol.timetravel.console_log import ConsoleLog, MergedLines
+from chaoscontrol.timetravel.console_log import ConsoleLog, MergedLines, MergedView
 from chaoscontrol.timetravel.errors import (
     BranchError,
     CancelledError,
@@ -25,6 +25,7 @@ __all__ = [
     "GivenInput",
     "Input",
     "MergedLines",
+    "MergedView",
     "Moment",
     "MomentError",
     "Multiverse",

@@ -8,6 +8,8 @@ moment passes the number of bytes sent by then (`total`) and sees the console ex
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from heapq import merge
+from typing import NamedTuple
 
 from chaoscontrol.timetravel.cluster_api import ConsoleMark
 
@@ -24,6 +26,9 @@ class ConsoleLog:
         self._data = bytearray()
         self._offsets = array("Q")
         self._times = array("Q")
+        self._redrawn_offsets = array("Q")
+        self._redrawn_times = array("Q")
+        """Where lines were written anew after a carriage return."""
 
     @property
     def total(self) -> int:
@@ -31,17 +36,18 @@ class ConsoleLog:
         return self._base + len(self._data)
 
     def append(self, data: bytes | bytearray, marks: Sequence[ConsoleMark]) -> None:
-        """Add the bytes at `total`, and the marks of the lines that begin in them."""
+        """Add the bytes at `total`, and the marks of the lines that begin or are written anew in them."""
         self._data += data
         for mark in marks:
+            begins = self.read(mark.offset - 1, mark.offset) in (b"", b"\n")
             # A reader looks lines up by offset, so the offset must be the last thing to appear.
-            self._times.append(mark.vns)
-            self._offsets.append(mark.offset)
+            (self._times if begins else self._redrawn_times).append(mark.vns)
+            (self._offsets if begins else self._redrawn_offsets).append(mark.offset)
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes [start, end), clipped to what is known."""
         end = min(end, self.total)
-        if start >= end:
+        if start < 0 or start >= end:
             return b""
         own = bytes(self._data[max(start - self._base, 0) : max(end - self._base, 0)])
         if self._parent is None or start >= self._base:
@@ -98,16 +104,26 @@ class ConsoleLog:
             total = self.line_start(line + 1)
         return self.read(start, total)
 
+    def lines_ended(self, total: int) -> int:
+        """How many lines have ended in the first `total` bytes; the one after them is empty or still open."""
+        begun = self.lines_begun(total)
+        return begun if self.read(total - 1, total) in (b"", b"\n") else begun - 1
+
+    def line_date(self, line: int, total: int) -> int:
+        """When what line `line` shows was written: it began then, or was last written anew, within `total` bytes."""
+        start, end = self.line_start(line), min(self.line_start(line + 1), total)
+        log = self
+        while True:
+            at = bisect_left(log._redrawn_offsets, end) - 1
+            if at >= 0 and log._redrawn_offsets[at] > start:
+                return log._redrawn_times[at]
+            if log._parent is None or log._base <= start:
+                return self.line_vns(line)
+            log, end = log._parent, min(end, log._base)
+
     def lines_before(self, vns: int, total: int) -> int:
-        """How many lines begin before virtual time `vns`, of those that begin in the first `total` bytes."""
-        low, high = 0, self.lines_begun(total)
-        while low < high:
-            middle = (low + high) // 2
-            if self.line_vns(middle) < vns:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        """How many lines are dated before virtual time `vns`, of those that have ended in the first `total` bytes."""
+        return bisect_left(range(self.lines_ended(total)), vns, key=lambda line: self.line_date(line, total))
 
     # ---- searching ---------------------------------------------------------------------------------------------
 
@@ -143,42 +159,78 @@ class ConsoleLog:
         return self._parent.rfind(pattern, start, min(end, self._base))
 
 
-class MergedLines:
-    """The lines of several consoles in the order in which they began: by virtual time, then by machine.
+class Entry(NamedTuple):
+    """A line among those of all consoles."""
 
-    Grows with the logs; `update` is cheap when nothing was added.
-    """
+    vns: int
+    """Its date: when what it shows was written."""
+    machine: int
+    line: int
+    """Its number in the machine's log."""
+
+
+class MergedLines:
+    """The ended lines of several consoles by their dates, then by machine. Grows with the logs."""
 
     def __init__(self, logs: Sequence[ConsoleLog]) -> None:
         self._logs = logs
         self._taken = [0] * len(logs)
-        self._times = array("Q")
-        self._machines = array("H")
-        self._lines = array("L")
+        self._entries: list[Entry] = []
 
     def update(self, totals: Sequence[int]) -> None:
-        """Take in the lines that begin in the first `totals[machine]` bytes, the consoles at one virtual time."""
-        fresh: list[tuple[int, int, int]] = []
+        """Take in the lines that have ended in the first `totals[machine]` bytes, and were not there before."""
+        fresh: list[Entry] = []
         for machine, (log, total) in enumerate(zip(self._logs, totals, strict=True)):
-            begun = max(log.lines_begun(total), self._taken[machine])
-            fresh += [(log.line_vns(line), machine, line) for line in range(self._taken[machine], begun)]
-            self._taken[machine] = begun
-        for vns, machine, line in sorted(fresh):
-            self._times.append(vns)
-            self._machines.append(machine)
-            self._lines.append(line)
+            ended = max(log.lines_ended(total), self._taken[machine])
+            fresh += [Entry(log.line_date(line, total), machine, line) for line in range(self._taken[machine], ended)]
+            self._taken[machine] = ended
+        fresh.sort()
+        if fresh and self._entries and fresh[0] < self._entries[-1]:
+            # A line that was begun long ago has ended only now.
+            self._entries = list(merge(self._entries, fresh))
+        else:
+            self._entries += fresh
 
-    def count_before(self, vns: int) -> int:
-        """How many lines begin before virtual time `vns`."""
-        return bisect_left(self._times, vns)
+    def at(self, vns: int, totals: Sequence[int]) -> "MergedView":
+        """The lines as they were at virtual time `vns`, when the consoles had sent `totals`; taken in before."""
+        end = bisect_left(self._entries, (vns,))
+        hidden: list[int] = []
+        still_open: list[Entry] = []
+        for machine, (log, total) in enumerate(zip(self._logs, totals, strict=True)):
+            line = log.lines_ended(total)
+            if line < self._taken[machine]:
+                # It has an entry already, made when it ended, which is later than now.
+                index = bisect_left(self._entries, Entry(log.line_date(line, log.total), machine, line))
+                hidden += [index] if index < end else []
+            if line < log.lines_begun(total):
+                still_open.append(Entry(log.line_date(line, total), machine, line))
+        return MergedView(self._entries, end, sorted(hidden), still_open)
 
-    def entry(self, index: int) -> tuple[int, int, int]:
-        """(virtual time, machine, line of that machine's log) of the line at `index`."""
-        return self._times[index], self._machines[index], self._lines[index]
 
-    def index(self, entry: tuple[int, int, int]) -> int:
-        """Where the line (virtual time, machine, line) is; it must be there."""
-        at = bisect_left(self._times, entry[0])
-        while self.entry(at) != entry:
-            at += 1
-        return at
+class MergedView:
+    """The lines of several consoles at one moment: the ended ones by date, then those still open by machine."""
+
+    def __init__(self, entries: list[Entry], end: int, hidden: list[int], still_open: list[Entry]) -> None:
+        self._entries, self._end, self._hidden, self._open = entries, end, hidden, still_open
+
+    @property
+    def ended(self) -> int:
+        """How many of the lines have ended; the others come after them."""
+        return self._end - len(self._hidden)
+
+    def __len__(self) -> int:
+        return self.ended + len(self._open)
+
+    def __getitem__(self, index: int) -> Entry:
+        if index >= self.ended:
+            return self._open[index - self.ended]
+        for hidden in self._hidden:
+            index += index >= hidden
+        return self._entries[index]
+
+    def index(self, entry: Entry) -> int:
+        """Where a line is that is in view."""
+        if entry in self._open:
+            return self.ended + self._open.index(entry)
+        at = bisect_left(self._entries, entry)
+        return at - bisect_left(self._hidden, at)

@@ -21,9 +21,9 @@ def write(log: ConsoleLog, data: bytes, vns: int = 0) -> None:
     text = log.read(max(start - 1, 0), start)
     marks = []
     for at, byte in enumerate(data):
-        if (at == 0 and (start == 0 or text == b"\n")) or (at > 0 and data[at - 1] == 0x0A):
+        before = data[at - 1] if at else (text or b"\n")[0]
+        if before == 0x0A or (before == 0x0D and byte != 0x0A):
             marks.append(Mark(start + at, vns + at))
-        assert byte >= 0
     log.append(data, marks)
 
 
@@ -89,20 +89,84 @@ def test_lines_by_time():
     write(log, b"b\n", 20)
     write(log, b"c\n", 30)
     assert [log.lines_before(vns, log.total) for vns in (10, 11, 20, 21, 99)] == [0, 1, 1, 2, 3]
-    assert log.lines_before(99, 3) == 2
+    assert log.lines_before(99, 3) == 1
 
 
-def test_merged_lines_are_in_the_order_of_time_then_machine():
-    logs = [ConsoleLog(), ConsoleLog()]
+def test_a_line_that_was_written_anew_is_dated_by_that():
+    log = ConsoleLog()
+    write(log, b"guest> ", 10)
+    write(log, b"\r\x1b[Kbeat 1\r\n", 1_000)
+    write(log, b"guest> ", 1_020)
+    assert [log.line_vns(line) for line in (0, 1)] == [10, 1_020]
+    assert [log.line_date(line, log.total) for line in (0, 1)] == [1_001, 1_020]
+    assert log.line_date(0, 7) == 10
+    child = ConsoleLog(log, log.total)
+    write(child, b"\r\x1b[Kbeat 2\r\n", 2_000)
+    assert [child.line_date(line, child.total) for line in (0, 1)] == [1_001, 2_001]
+    assert child.line_date(1, log.total) == 1_020
+
+
+def merged_view(logs, vns, totals=None):
+    totals = [log.total for log in logs] if totals is None else totals
     merged = MergedLines(logs)
+    merged.update(totals)
+    view = merged.at(vns, totals)
+    return [tuple(view[at]) for at in range(len(view))]
+
+
+def test_merged_lines_are_in_the_order_of_their_dates_then_by_machine():
+    logs = [ConsoleLog(), ConsoleLog()]
     write(logs[0], b"a\n", 10)
     write(logs[1], b"A\n", 10)
-    merged.update([2, 2])
     write(logs[1], b"B\n", 20)
     write(logs[0], b"b\nc\n", 30)
-    merged.update([6, 4])
-    order = [merged.entry(at) for at in range(merged.count_before(100))]
-    assert order == [(10, 0, 0), (10, 1, 0), (20, 1, 1), (30, 0, 1), (32, 0, 2)]
-    assert [merged.index(entry) for entry in order] == [0, 1, 2, 3, 4]
-    merged.update([2, 2])
-    assert merged.count_before(100) == 5
+    assert merged_view(logs, 100) == [(10, 0, 0), (10, 1, 0), (20, 1, 1), (30, 0, 1), (32, 0, 2)]
+
+
+def test_lines_still_open_come_last():
+    logs = [ConsoleLog(), ConsoleLog()]
+    write(logs[0], b"guest> ", 10)
+    write(logs[1], b"A\nB\n", 20)
+    assert merged_view(logs, 100) == [(20, 1, 0), (22, 1, 1), (10, 0, 0)]
+    write(logs[0], b"\r\x1b[Kbeat\r\nguest> ", 50)
+    assert merged_view(logs, 100) == [(20, 1, 0), (22, 1, 1), (51, 0, 0), (60, 0, 1)]
+
+
+def test_a_slow_line_takes_its_place_when_it_ends():
+    logs = [ConsoleLog(), ConsoleLog()]
+    merged = MergedLines(logs)
+    write(logs[0], b"slo", 10)
+    write(logs[1], b"quick\n", 20)
+    before = [3, 6]
+    merged.update(before)
+    write(logs[0], b"w\n", 40)
+    after = [5, 6]
+    merged.update(after)
+    then, now = merged.at(30, before), merged.at(50, after)
+    assert [tuple(now[at]) for at in range(len(now))] == [(10, 0, 0), (20, 1, 0)]
+    assert [tuple(then[at]) for at in range(len(then))] == [(20, 1, 0), (10, 0, 0)]
+    assert then.ended == 1
+    for view in (then, now):
+        assert [view.index(view[at]) for at in range(len(view))] == list(range(len(view)))
+
+
+pieces = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from([b"a", b"bc\n", b"\n", b"\r\x1b[Kd", b"e\r\nf"])), max_size=12
+)
+
+
+@given(pieces, st.data())
+def test_the_past_of_merged_lines_is_what_it_was(written, data):
+    logs = [ConsoleLog() for _ in range(3)]
+    moments = [(0, [0, 0, 0], merged_view(logs, 0))]
+    for at, (machine, text) in enumerate(written):
+        write(logs[machine], text, at * 100)
+        totals = [log.total for log in logs]
+        moments.append((at * 100 + 99, totals, merged_view(logs, at * 100 + 99)))
+    merged = MergedLines(logs)
+    for _, totals, _ in data.draw(st.permutations(moments)):
+        merged.update(totals)
+    for vns, totals, shown in moments:
+        view = merged.at(vns, totals)
+        assert [tuple(view[at]) for at in range(len(view))] == shown
+        assert [view.index(view[at]) for at in range(len(view))] == list(range(len(view)))

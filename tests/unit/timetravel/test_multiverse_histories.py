@@ -52,9 +52,11 @@ class Histories(RuleBasedStateMachine):
         sent = [vm.take_serial_bytes() for vm in plain.vms]
         assert sent == self.consoles()
         for vm, log, total in zip(plain.vms, multiverse.consoles(), multiverse.console_totals, strict=True):
-            marks = [(mark.offset, mark.vns) for mark in vm.take_console_marks()]
-            lines = range(log.lines_begun(total))
-            assert marks == [(log.line_start(line), log.line_vns(line)) for line in lines]
+            lines = [(log.line_start(line), log.line_vns(line)) for line in range(log.lines_begun(total))]
+            assert set(lines) <= {(mark.offset, mark.vns) for mark in vm.take_console_marks()}
+            assert [start for start, _ in lines] == [
+                at for at in range(total) if at == 0 or log.read(at - 1, at) == b"\n"
+            ]
         moment = multiverse.moment()
         assert Moment.parse(str(moment)) == moment
         before = self.seen.setdefault(moment.brief, (moment, sent))
