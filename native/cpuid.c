@@ -6,13 +6,18 @@
  */
 #include "machine.h"
 
+#define LAST_LEAF 0x16u
+
 void cc_cpuid(uint64_t tsc_khz, uint32_t leaf, uint32_t subleaf, uint32_t o[4])
 {
     static const char brand[48] = "cc-tui deterministic CPU, profile 1";
     memset(o, 0, 16);
+    /* Beyond the last leaf: what the last basic one says (SDM volume 2, CPUID). */
+    if (leaf > 0x80000008 || (leaf > LAST_LEAF && leaf < 0x80000000))
+        leaf = LAST_LEAF;
     switch (leaf) {
     case 0:
-        o[0] = 0x16;
+        o[0] = LAST_LEAF;
         memcpy(&o[1], "Genu", 4);
         memcpy(&o[3], "ineI", 4);
         memcpy(&o[2], "ntel", 4);
@@ -47,7 +52,7 @@ void cc_cpuid(uint64_t tsc_khz, uint32_t leaf, uint32_t subleaf, uint32_t o[4])
         o[1] = (uint32_t)tsc_khz;
         o[2] = 1000000;
         break;
-    case 0x16:
+    case LAST_LEAF:
         o[0] = o[1] = (uint32_t)(tsc_khz / 1000);
         o[2] = 100;
         break;
@@ -62,6 +67,6 @@ void cc_cpuid(uint64_t tsc_khz, uint32_t leaf, uint32_t subleaf, uint32_t o[4])
     case 0x80000006: o[2] = 512 << 16 | 6 << 12 | 64; break;      /* L2 */
     case 0x80000007: o[3] = 1u << 8; break;                       /* invariant TSC */
     case 0x80000008: o[0] = 48 << 8 | 40; break;                  /* address bits */
-    default: break;                                               /* 0x40000000: no hypervisor */
+    default: break;
     }
 }

@@ -236,7 +236,7 @@ static CC_OP(cpuid)
     cpu->r[CC_RBX] = o[1];
     cpu->r[CC_RCX] = o[2];
     cpu->r[CC_RDX] = o[3];
-    CC_NEXT();
+    return cc_op_leave(cpu, op, budget);      /* o escaped: a dispatch would be a call */
 }
 
 /* ---- control registers ------------------------------------------------------------------------------------------------------------ */

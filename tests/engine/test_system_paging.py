@@ -523,17 +523,17 @@ def crossing_tables(second: int) -> tuple[PageTables, int]:
 
 CROSSING = {
     "mov [rbx], rax": 2, "add [rbx], rax": 2, "xchg [rbx], rax": 2, "lock xadd [rbx], rax": 2, "cmpxchg [rbx], rcx": 2, "inc qword ptr [rbx]": 2,
-    "not dword ptr [rbx + 2]": 2, "shl qword ptr [rbx], 3": 2, "rcr word ptr [rbx + 3], 1": 2, "shld [rbx], rax, 5": 2, "bts qword ptr [rbx], 3": 2,
+    "not dword ptr [rbx + 3]": 2, "shl qword ptr [rbx], 3": 2, "rcr word ptr [rbx + 5], 1": 2, "shld [rbx], rax, 5": 2, "bts qword ptr [rbx], 3": 2,
     "movups [rbx - 4], xmm0": 2, "movlps [rbx], xmm0": 2, "movq [rbx], mm0": 2, "movbe [rbx], rax": 2, "movnti [rbx], rax": 2,
     "fstp tbyte ptr [rbx]": 2, "fst qword ptr [rbx]": 2, "fistp qword ptr [rbx]": 2, "fbstp [rbx]": 2, "fnsave [rbx - 0x20]": 2,
-    "fnstenv [rbx - 8]": 2, "fnstcw [rbx + 3]": 2, "sgdt [rbx]": 2, "pextrd dword ptr [rbx + 1], xmm0, 1": 2, "cmpxchg8b [rbx]": 2,
-    "lea rsp, [rbx + 8]\n push rax": 2, "lea rsp, [rbx + 8]\n call rax": 2, "lea rsp, [rbx + 8]\n pushfq": 2, "lea rsp, [rbx + 8]\n enter 8, 0": 2,
+    "fnstenv [rbx - 8]": 2, "fnstcw [rbx + 5]": 2, "sgdt [rbx]": 2, "pextrd dword ptr [rbx + 3], xmm0, 1": 2, "cmpxchg8b [rbx]": 2,
+    "lea rsp, [rbx + 8]\n push rax": 2, "lea rsp, [rbx + 8]\n call .": 2, "lea rsp, [rbx + 8]\n pushfq": 2, "lea rsp, [rbx + 8]\n enter 8, 0": 2,
     "mov rdi, rbx\n stosq": 2, "lea rsi, [DATA]\n mov rdi, rbx\n movsq": 2, "lea rsp, [DATA + 64]\n pop [rbx]": 2,
     "mov rax, [rbx]": 0, "add rax, [rbx]": 0, "movups xmm1, [rbx - 4]": 0, "fld tbyte ptr [rbx]": 0, "fild qword ptr [rbx]": 0, "fldenv [rbx - 8]": 0,
     "frstor [rbx - 0x20]": 0, "mov rsp, rbx\n pop rax": 0, "mov rsp, rbx\n ret": 0, "mov rsp, rbx\n popfq": 0, "mov rbp, rbx\n leave": 0,
     "mov rsi, rbx\n lodsq": 0, "mov rsi, rbx\n mov rdi, rbx\n cmpsq": 0, "mov rdi, rbx\n scasq": 0, "lgdt [rbx]": 0, "lidt [rbx]": 0,
     "jmp [rbx]": 0, "lss eax, [rbx + 1]": 0, "mul qword ptr [rbx]": 0, "div qword ptr [rbx]": 0, "cmova rax, [rbx]": 0, "xlatb": None,
-    "bt qword ptr [rbx], 3": 0, "cvtpi2pd xmm1, [rbx]": 0, "cvtsd2si rax, [rbx]": 0, "pshufw mm1, [rbx], 1": 0, "ldmxcsr [rbx + 2]": 0,
+    "bt qword ptr [rbx], 3": 0, "cvtpi2pd xmm1, [rbx]": 0, "cvtsd2si rax, [rbx]": 0, "pshufw mm1, [rbx], 1": 0, "ldmxcsr [rbx + 3]": 0,
     "mov rsp, rbx\n iretq": 0, "mov rsp, rbx\n .byte 0x48, 0xcb": 0, "push [rbx]": 0, "outsd": None,
 }  # fmt: skip
 

@@ -92,7 +92,9 @@ async def test_a_million_lines_of_all_consoles():
     async with interface(2) as shown:
         merged = shown.main.query_one("#console-all", MergedConsole)
         view = shown.view
-        view = dataclasses.replace(view, consoles=(log, log), console_totals=(log.total, log.total))
+        view = dataclasses.replace(
+            view, consoles=(log, log), console_totals=(log.total, log.total), position=Position(1 << 40)
+        )
         merged.show(view)
         assert merged.line_count() == 600_000
         assert "vm1 │ [  299999]" in rows_of(merged)[-1]
@@ -148,7 +150,7 @@ async def test_nothing_of_a_hostile_guest_reaches_the_terminal():
         for name in ("1", "3"):
             await shown.press(name)
             pane = shown.app.focused
-            pane.show(view)
+            pane.show(dataclasses.replace(view, position=Position(1 << 40)))
             for row in rows_of(pane):
                 assert row.isprintable()
             pane.select(0)
