@@ -121,9 +121,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     def name_addresses(self, symbolise: Callable[[int], str]) -> None:
         """Use `symbolise` for the names of addresses."""
-        machine = self.query_one(MachinePane)
-        machine.symbolise = symbolise
-        machine.refresh()
+        self.query_one(MachinePane).use_names(symbolise)
 
     # ---- arranging --------------------------------------------------------------------------------------------------
 

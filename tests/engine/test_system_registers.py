@@ -26,7 +26,10 @@ def wrmsr(msr: int, value: int) -> str:
     return f"mov ecx, {msr}\n mov eax, {value & 0xFFFFFFFF}\n mov edx, {value >> 32 & 0xFFFFFFFF}\n wrmsr\n"
 
 
-SYSCALL_SETUP = wrmsr(STAR, 0x23 << 48 | 0x10 << 32) + f"lea rax, [rip + entry]\n mov rdx, rax\n shr rdx, 32\n mov ecx, {LSTAR}\n wrmsr\n"
+SYSCALL_SETUP = (
+    wrmsr(STAR, 0x23 << 48 | 0x10 << 32)
+    + f"lea rax, [rip + entry]\n mov rdx, rax\n shr rdx, 32\n mov ecx, {LSTAR}\n wrmsr\n"
+)
 
 
 def test_syscall_and_sysret(machine: Run) -> None:
@@ -121,7 +124,12 @@ def test_swapgs(machine: Run) -> None:
             cr4=CR4 | CR4_FSGSBASE,
         )
     )
-    assert [outcome.u64(DATA + 8 * i) for i in range(4)] == [0xFFFF888000001000, 0x1111222233, 0xFFFF888000001000, 0x1111222233]
+    assert [outcome.u64(DATA + 8 * i) for i in range(4)] == [
+        0xFFFF888000001000,
+        0x1111222233,
+        0xFFFF888000001000,
+        0x1111222233,
+    ]
 
 
 def rdmsr(msr: int, offset: int) -> str:
@@ -176,7 +184,9 @@ def test_msr_values_refused(machine: Run) -> None:
     attempts.expect(tried, machine)
 
 
-@pytest.mark.parametrize("msr", [0x0, 0x1, 0x17, 0x3A, 0x12345, 0x40000000, 0xC0000085, 0xC0001FFF, 0xC0010015, 0xFFFFFFFF])
+@pytest.mark.parametrize(
+    "msr", [0x0, 0x1, 0x17, 0x3A, 0x12345, 0x40000000, 0xC0000085, 0xC0001FFF, 0xC0010015, 0xFFFFFFFF]
+)
 def test_unknown_msrs(msr: int) -> None:
     """#GP(0) and one line in the log each."""
     guest = attempts.guest([f"mov ecx, {msr} || rdmsr", f"mov ecx, {msr} || wrmsr"])
@@ -275,12 +285,16 @@ def test_control_registers_read_back(machine: Run) -> None:
 
 
 def test_et_is_fixed() -> None:
-    outcome = system_guest.run(Guest(f"mov rax, {CR0 & ~0x10:#x}\n mov cr0, rax\n mov rax, cr0\n mov [DATA], rax\n FINISH"))
+    outcome = system_guest.run(
+        Guest(f"mov rax, {CR0 & ~0x10:#x}\n mov cr0, rax\n mov rax, cr0\n mov [DATA], rax\n FINISH")
+    )
     assert outcome.u64(DATA) == CR0
 
 
 def test_efer_read_back(machine: Run) -> None:
-    outcome = machine(Guest(wrmsr(EFER_MSR, 0xD00) + rdmsr(EFER_MSR, 0) + wrmsr(EFER_MSR, 0x501) + rdmsr(EFER_MSR, 8) + "FINISH"))
+    outcome = machine(
+        Guest(wrmsr(EFER_MSR, 0xD00) + rdmsr(EFER_MSR, 0) + wrmsr(EFER_MSR, 0x501) + rdmsr(EFER_MSR, 8) + "FINISH")
+    )
     assert (outcome.u64(DATA), outcome.u64(DATA + 8)) == (0xD00, 0x501)
 
 
@@ -289,7 +303,9 @@ def test_efer_read_back(machine: Run) -> None:
 
 def cpuid(leaf: int, subleaf: int = 0) -> tuple[int, int, int, int]:
     outcome = system_guest.run(
-        Guest(f"mov eax, {leaf:#x}\n mov ecx, {subleaf}\n cpuid\n mov [DATA], rax\n mov [DATA + 8], rbx\n mov [DATA + 16], rcx\n mov [DATA + 24], rdx\n FINISH")
+        Guest(
+            f"mov eax, {leaf:#x}\n mov ecx, {subleaf}\n cpuid\n mov [DATA], rax\n mov [DATA + 8], rbx\n mov [DATA + 16], rcx\n mov [DATA + 24], rdx\n FINISH"
+        )
     )
     a, b, c, d = (outcome.u64(DATA + 8 * i) for i in range(4))
     assert max(a, b, c, d) < 1 << 32, "CPUID clears the upper halves"
@@ -303,8 +319,35 @@ def test_cpuid_profile() -> None:
     assert 0x16 <= top < 0x40
     _, _, c, d = cpuid(1)
     want_c = {0: "SSE3", 9: "SSSE3", 13: "CX16", 19: "SSE4.1", 20: "SSE4.2", 22: "MOVBE", 23: "POPCNT"}
-    hidden_c = {1: "PCLMULQDQ", 3: "MONITOR", 12: "FMA", 17: "PCID", 21: "x2APIC", 25: "AES", 26: "XSAVE", 27: "OSXSAVE", 28: "AVX", 30: "RDRAND", 31: "hypervisor"}
-    want_d = {0: "FPU", 3: "PSE", 4: "TSC", 5: "MSR", 6: "PAE", 8: "CX8", 13: "PGE", 15: "CMOV", 16: "PAT", 19: "CLFSH", 23: "MMX", 24: "FXSR", 25: "SSE", 26: "SSE2"}
+    hidden_c = {
+        1: "PCLMULQDQ",
+        3: "MONITOR",
+        12: "FMA",
+        17: "PCID",
+        21: "x2APIC",
+        25: "AES",
+        26: "XSAVE",
+        27: "OSXSAVE",
+        28: "AVX",
+        30: "RDRAND",
+        31: "hypervisor",
+    }
+    want_d = {
+        0: "FPU",
+        3: "PSE",
+        4: "TSC",
+        5: "MSR",
+        6: "PAE",
+        8: "CX8",
+        13: "PGE",
+        15: "CMOV",
+        16: "PAT",
+        19: "CLFSH",
+        23: "MMX",
+        24: "FXSR",
+        25: "SSE",
+        26: "SSE2",
+    }
     hidden_d = {7: "MCE", 9: "APIC", 11: "SEP", 12: "MTRR", 14: "MCA"}
     for want, hidden, value in ((want_c, hidden_c, c), (want_d, hidden_d, d)):
         assert not [name for bit, name in want.items() if not value >> bit & 1]
@@ -329,7 +372,16 @@ def test_cpuid_beyond_the_last_leaf() -> None:
 
 def test_offered_features_work_and_hidden_ones_do_not() -> None:
     """What CPUID says is what executes."""
-    offered = ("popcnt eax, ebx", "movbe eax, [rsp]", "crc32 eax, ebx", "ptest xmm0, xmm1", "lahf", "cmpxchg16b [DATA]", "rdfsbase rax", "clflush [rsp]")
+    offered = (
+        "popcnt eax, ebx",
+        "movbe eax, [rsp]",
+        "crc32 eax, ebx",
+        "ptest xmm0, xmm1",
+        "lahf",
+        "cmpxchg16b [DATA]",
+        "rdfsbase rax",
+        "clflush [rsp]",
+    )
     hidden = (
         "rdrand eax", "rdseed eax", "xgetbv", "xsave [DATA]", "vaddps xmm0, xmm1, xmm2", "aesenc xmm0, xmm1", "pclmulqdq xmm0, xmm1, 0",
         "andn eax, ebx, ecx", "adcx eax, ebx", "sha1msg1 xmm0, xmm1", "monitor", "mwait", "rdpid rax", "invpcid rax, [rsp]", "vmcall",
@@ -375,7 +427,9 @@ def test_tsc_is_virtual_time() -> None:
         assert tsc == before * vm.config.cpu.tsc_khz // 1_000_000, i
         vm.step()
     assert vm.virtual_tsc() == vm.vns * vm.config.cpu.tsc_khz // 1_000_000
-    outcome = system_guest.run(Guest(wrmsr(0x10, 0x1234567800000000) + "rdtsc\n mov [DATA], eax\n mov [DATA + 4], edx\n FINISH"))
+    outcome = system_guest.run(
+        Guest(wrmsr(0x10, 0x1234567800000000) + "rdtsc\n mov [DATA], eax\n mov [DATA + 4], edx\n FINISH")
+    )
     assert 0x1234567800000000 < outcome.u64(DATA) < 0x1234567800000100
 
 

@@ -1,18 +1,20 @@
 """The bars: tabs above; below the panes the timeline, the status with the current moment, and hints or a message."""
 
+from abc import abstractmethod
 from bisect import bisect_right
 from dataclasses import dataclass
 
 from rich.style import Style
-from rich.text import Text
 from textual import events
 from textual.message import Message
+from textual.strip import Strip
 from textual.widget import Widget
 
 from cc_tui.commands import Notice
 from cc_tui.commands.language import format_speed
 from cc_tui.session import Progress, SessionView
 from cc_tui.tui.panes.events import entries
+from cc_tui.tui.rows import Line
 from cc_tui.tui.theme import app_of, is_dark, machine_colour
 from chaoscontrol.timetravel import format_seconds
 
@@ -49,6 +51,14 @@ class Bar(Widget):
     """One row that draws itself from colours of the theme."""
 
     ALLOW_SELECT = False
+
+    @abstractmethod
+    def draw(self, width: int) -> Line:
+        """The row, for so many cells."""
+
+    def render_line(self, y: int) -> Strip:
+        width, base = self.content_size.width, self.visual_style.rich_style
+        return self.draw(width).strip(width, base)
 
     def colour(self, name: str, *, background: str | None = None, bold: bool = False) -> Style:
         """A style from names of theme variables."""
@@ -87,10 +97,10 @@ class TabBar(Bar):
         if at < len(self.tabs):
             self.post_message(self.Chosen(self.tabs[at].name))
 
-    def render(self) -> Text:
-        text = Text(no_wrap=True, end="")
+    def draw(self, width: int) -> Line:
+        text = Line()
         dark = is_dark(self)
-        tight = sum(len(tab.label) + 5 for tab in self.tabs) > self.content_size.width
+        tight = sum(len(tab.label) + 5 for tab in self.tabs) > width
         self._ends = []
         for at, tab in enumerate(self.tabs, 1):
             here = tab.name == self._current
@@ -103,10 +113,10 @@ class TabBar(Bar):
                 mark = "!" if tab.machine in self._stopped else "●" if here else "○"
                 text.append(f"{mark} ", Style(color=machine_colour(tab.machine, dark=dark), bgcolor=label.bgcolor))
             text.append(f"{tab.label} ", label)
-            self._ends.append(len(text.plain))
+            self._ends.append(text.cells)
         name = "cc-tui "
-        if self.content_size.width - len(text.plain) > len(name) + 2:
-            text.append(name.rjust(self.content_size.width - len(text.plain)), self.colour("faint"))
+        if width - text.cells > len(name) + 2:
+            text.append(name.rjust(width - text.cells), self.colour("faint"))
         return text
 
 
@@ -121,14 +131,14 @@ class Timeline(Bar):
         self._view = view
         self.refresh()
 
-    def render(self) -> Text:
-        text = Text(no_wrap=True, end="")
+    def draw(self, width: int) -> Line:
+        text = Line()
         view = self._view
         if view is None:
             return text
         end_vns = max(view.known_end.vns, view.position.vns, 1)
         label = f" {short_time(end_vns)} "
-        cells = self.content_size.width - len(label) - 3
+        cells = width - len(label) - 3
         if cells < 10:
             return text
         cursor = min(view.position.vns * (cells - 1) // end_vns, cells - 1)
@@ -152,7 +162,7 @@ class Timeline(Bar):
         text.append(label, self.colour("quiet"))
         return text
 
-    def _span(self, text: Text, start: int, stop: int, cells: int, *, passed: bool = True) -> None:
+    def _span(self, text: Line, start: int, stop: int, cells: int, *, passed: bool = True) -> None:
         if start < stop <= cells:
             text.append(("━" if passed else "─") * (stop - start), self.colour("primary" if passed else "faint"))
 
@@ -179,12 +189,11 @@ class StatusBar(Bar):
         self._attached = machine
         self.refresh()
 
-    def render(self) -> Text:
-        text = Text(no_wrap=True, end="")
+    def draw(self, width: int) -> Line:
+        text = Line()
         view = self._view
         if view is None:
             return text
-        width = self.content_size.width
         if self._progress is not None:
             return self._render_progress(text, self._progress, width)
         state, foreground, background = self._state(view)
@@ -199,7 +208,7 @@ class StatusBar(Bar):
             ("#", view.moment.machines[view.focus].digest if view.moment else "········"),
         ]
         for label, value in pieces:
-            if len(text.plain) + len(label) + len(value) + 2 <= width:
+            if text.cells + len(label) + len(value) + 2 <= width:
                 text.append(f"  {label}", self.colour("quiet"))
                 text.append(value, self.colour("foreground"))
         self._right(text, view, width)
@@ -215,15 +224,15 @@ class StatusBar(Bar):
             return "STOPPED", "background", "warning"
         return ("PAUSED", "foreground", "panel") if view.at_end else ("PAST", "background", "past")
 
-    def _right(self, text: Text, view: SessionView, width: int) -> None:
+    def _right(self, text: Line, view: SessionView, width: int) -> None:
         right = f"{short_count(view.rate)}insn/s " if view.running and view.rate else ""
         if not right and not view.at_end:
             right = f"{short_time(view.known_end.vns - view.position.vns)} before the end "
-        room = width - len(text.plain) - len(right)
+        room = width - text.cells - len(right)
         if right and room >= 2:
             text.append(" " * room + right, self.colour("quiet"))
 
-    def _render_progress(self, text: Text, progress: Progress, width: int) -> Text:
+    def _render_progress(self, text: Line, progress: Progress, width: int) -> Line:
         doing = progress.text[: max(width - 52, 12)]
         text.append(f" {doing} ", self.colour("background", background="accent", bold=True))
         if progress.fraction is not None:
@@ -263,9 +272,8 @@ class HintBar(Bar):
         """The message that is shown."""
         return self._notice
 
-    def render(self) -> Text:
-        text = Text(no_wrap=True, overflow="ellipsis", end="")
-        width = self.content_size.width
+    def draw(self, width: int) -> Line:
+        text = Line()
         if self._notice is not None:
             name, mark = {"error": ("error", "✗ "), "warning": ("warning", "! ")}.get(
                 self._notice.severity, ("foreground", "· ")
@@ -275,16 +283,21 @@ class HintBar(Bar):
             room = max(width - 4, 1)
             text.append(line if len(line) <= room else line[: room - 1] + "…", self.colour(name))
             return text
-        pinned = Text.assemble(*(piece for hint in self._pinned for piece in self._hint(*hint)))
+        pinned = Line()
+        for keys, meaning in self._pinned:
+            pinned.extend(self._hint(keys, meaning))
         for keys, meaning in self._hints:
-            hint = Text.assemble(*self._hint(keys, meaning))
-            if len(text.plain) + len(hint.plain) + len(pinned.plain) > width:
+            hint = self._hint(keys, meaning)
+            if text.cells + hint.cells + pinned.cells > width:
                 break
-            text.append_text(hint)
-        if pinned.plain:
-            text.append(" " * max(width - len(text.plain) - len(pinned.plain), 0))
-            text.append_text(pinned)
+            text.extend(hint)
+        if pinned.cells:
+            text.pad_to(width - pinned.cells)
+            text.extend(pinned)
         return text
 
-    def _hint(self, keys: str, meaning: str) -> tuple[tuple[str, Style], tuple[str, Style]]:
-        return (f" {keys}", self.colour("primary", bold=True)), (f" {meaning} ", self.colour("quiet"))
+    def _hint(self, keys: str, meaning: str) -> Line:
+        line = Line()
+        line.append(f" {keys}", self.colour("primary", bold=True))
+        line.append(f" {meaning} ", self.colour("quiet"))
+        return line

@@ -1,15 +1,16 @@
 """The machine pane: registers and disassembly of the machine in focus, at the cursor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import capstone
 from rich.style import Style
-from rich.text import Text
+from textual.strip import Strip
 from textual.widget import Widget
 
 from cc_tui.session import MachineView, SessionView
 from cc_tui.tui.keymap import MACHINE_KEYS, pane_bindings
+from cc_tui.tui.rows import Line
 from cc_tui.tui.theme import app_of, is_dark, machine_colour
 from chaoscontrol.registers import GPR_NAMES, Registers
 
@@ -67,6 +68,8 @@ class MachinePane(Widget, can_focus=True):
         self._machine: MachineView | None = None
         self._before: Registers | None = None
         """The registers of the picture before, to show what changed."""
+        self._lines: list[Line] | None = None
+        self._styles_known: dict[str, Style] = {}
 
     def show(self, view: SessionView) -> None:
         """Show the machine as it is in this picture."""
@@ -75,6 +78,12 @@ class MachinePane(Widget, can_focus=True):
             same = self._machine is not None and machine is not None and self._machine.machine == machine.machine
             self._before = self._machine.registers if same and self._machine is not None else None
         self._view, self._machine = view, machine
+        self._lines = None
+        self.refresh()
+
+    def use_names(self, symbolise: Callable[[int], str]) -> None:
+        """Use `symbolise` for the names of addresses."""
+        self.symbolise, self._lines = symbolise, None
         self.refresh()
 
     def action_machine(self, by: int) -> None:
@@ -84,72 +93,86 @@ class MachinePane(Widget, can_focus=True):
 
     # ---- drawing ----------------------------------------------------------------------------------------------------
 
+    def on_resize(self) -> None:
+        self._lines = None
+        self.refresh()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._styles_known.clear()
+        self._lines = None
+
     def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(name, partial=True)
+        style = self._styles_known.get(name)
+        if style is None:
+            style = self._styles_known[name] = self.get_component_rich_style(f"machine--{name}", partial=True)
+        return style
 
-    def render(self) -> Text:
+    def render_line(self, y: int) -> Strip:
+        width, base = self.content_size.width, self.visual_style.rich_style
+        if self._lines is None:
+            self._lines = self._draw(width, self.content_size.height)
+        return (self._lines[y] if y < len(self._lines) else Line()).strip(width, base)
+
+    def _draw(self, width: int, height: int) -> list[Line]:
         if self._view is None or self._machine is None:
-            return Text("")
-        width, height = self.content_size
-        text = Text(no_wrap=True, end="")
-        self._head(text, self._machine)
-        self._registers(text, self._machine.registers, width)
-        used = text.plain.count("\n") + 1
-        self._code(text, self._machine, width, height - used)
-        return text
+            return []
+        lines = [self._head(self._view, self._machine), *self._registers(self._machine.registers, width), Line()]
+        return [*lines, *self._code(self._machine, width, height - len(lines))]
 
-    def _head(self, text: Text, machine: MachineView) -> None:
-        assert self._view is not None, "checked by render"
-        registers = machine.registers
-        text.append(f"vm{machine.machine}", Style(color=machine_colour(machine.machine, dark=is_dark(self))))
-        if machine.machine in self._view.stopped:
+    def _head(self, view: SessionView, machine: MachineView) -> Line:
+        registers, line = machine.registers, Line()
+        line.append(f"vm{machine.machine}", Style(color=machine_colour(machine.machine, dark=is_dark(self))))
+        if machine.machine in view.stopped:
             state = "stopped"
         else:
             level = "user" if registers.cs.selector & 3 else "kernel"
             state = f"{level}, halted" if registers.halted else level
-        text.append(f"  {state}", self._style("machine--value"))
-        text.append(f"  {self._view.instrets[machine.machine]:,} insns\n", self._style("machine--quiet"))
+        line.append(f"  {state}", self._style("value"))
+        line.append(f"  {view.instrets[machine.machine]:,} insns", self._style("quiet"))
+        return line
 
-    def _registers(self, text: Text, registers: Registers, width: int) -> None:
+    def _registers(self, registers: Registers, width: int) -> list[Line]:
         names = (*_ORDER, "rip", "rflags")
         columns = min(max(width // REGISTER_CELLS, 1), 4)
-        for at, name in enumerate(names):
-            self._register(text, name, registers)
-            text.append("\n" if at % columns == columns - 1 or at == len(names) - 1 else " ")
-        text.append("at  ", self._style("machine--quiet"))
-        text.append(self.symbolise(registers.rip) or "no symbol", self._style("machine--symbol"))
-        text.append(f"  {flag_names(registers.rflags)}\n", self._value_style("rflags", registers))
-        for name in ("cr2", "cr3"):
-            self._register(text, name, registers)
-            text.append(" ")
-        text.append("\n")
+        lines: list[Line] = []
+        for start in range(0, len(names), columns):
+            lines.append(self._register_row(names[start : start + columns], registers))
+        at = Line()
+        at.append("at  ", self._style("quiet"))
+        at.append(self.symbolise(registers.rip) or "no symbol", self._style("symbol"))
+        at.append(f"  {flag_names(registers.rflags)}", self._value_style("rflags", registers))
+        return [*lines, at, self._register_row(("cr2", "cr3"), registers)]
 
-    def _register(self, text: Text, name: str, registers: Registers) -> None:
-        text.append(f"{name[:3]:3} ", self._style("machine--quiet"))
-        text.append(f"{getattr(registers, name):016x}", self._value_style(name, registers))
+    def _register_row(self, names: Sequence[str], registers: Registers) -> Line:
+        line = Line()
+        for name in names:
+            line.append(f"{name[:3]:3} ", self._style("quiet"))
+            line.append(f"{getattr(registers, name):016x} ", self._value_style(name, registers))
+        return line
 
     def _value_style(self, name: str, registers: Registers) -> Style:
         changed = self._before is not None and getattr(self._before, name) != getattr(registers, name)
-        return self._style("machine--changed" if changed else "machine--value")
+        return self._style("changed" if changed else "value")
 
-    def _code(self, text: Text, machine: MachineView, width: int, rows: int) -> None:
-        rip = machine.registers.rip
-        if not machine.code:
-            text.append("\nthe code at RIP is not mapped", self._style("machine--quiet"))
-            return
+    def _code(self, machine: MachineView, width: int, rows: int) -> list[Line]:
+        lines: list[Line] = []
         hexes = 20 if width >= 76 else 0
-        for at, (address, code, mnemonic, operands) in enumerate(disassemble(machine.code, rip, max(rows - 1, 0))):
-            here = at == 0
-            line = Text.assemble(
-                ("▸ " if here else "  ", self._style("machine--here")),
-                (f"{address:016x} ", self._style("machine--here" if here else "machine--quiet")),
-                (f"{code:{hexes}.{hexes}} " if hexes else "", self._style("machine--faint")),
-                (f"{mnemonic:6} ", self._style("machine--here" if here else "machine--value")),
-                (self._operands(operands), self._style("machine--value")),
-            )
-            line.truncate(width, overflow="ellipsis")
-            text.append("\n")
-            text.append_text(line)
+        for at, decoded in enumerate(disassemble(machine.code, machine.registers.rip, max(rows, 0))):
+            address, code, mnemonic, operands = decoded
+            line, here = Line(), at == 0
+            line.append("▸ " if here else "  ", self._style("here"))
+            line.append(f"{address:016x} ", self._style("here" if here else "quiet"))
+            line.append(f"{code:{hexes}.{hexes}} " if hexes else "", self._style("faint"))
+            line.append(f"{mnemonic:6} ", self._style("here" if here else "value"))
+            line.append(self._operands(operands), self._style("value"))
+            line.truncate(width)
+            lines.append(line)
+        if not machine.code:
+            line = Line()
+            line.append("the code at RIP is not mapped", self._style("quiet"))
+            lines.append(line)
+        return lines
 
     def _operands(self, operands: str) -> str:
         """Operands as short as they go, with the name of the address that a call or jump goes to."""
