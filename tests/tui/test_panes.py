@@ -1,10 +1,8 @@
-"""The panes: consoles as they were at the cursor, huge logs, hostile guests, sizes, and whole screens."""
+"""The panes: consoles as they were at the cursor, huge logs, hostile guests and sizes."""
 
 import asyncio
 import dataclasses
-import os
 import time
-from pathlib import Path
 
 import pytest
 from interface import interface
@@ -14,8 +12,6 @@ from cc_tui.tui.lines import LineView
 from cc_tui.tui.panes.console import MergedConsole, SerialConsole
 from cc_tui.tui.panes.machine import disassemble, flag_names
 from chaoscontrol.timetravel import ConsoleLog, Position
-
-SCREENS = Path(__file__).parent / "screens"
 
 
 def big_log(lines: int, text: bytes = b"[%8d] a line of a log that goes on and on, like they do\r\n") -> ConsoleLog:
@@ -248,50 +244,3 @@ async def test_progress_is_shown_and_cancelled():
         await shown.press("escape")
         assert "cancelled" in shown.message
         assert shown.vns == 0
-
-
-# ---- whole screens --------------------------------------------------------------------------------------------------
-
-
-async def scene(shown, name):
-    """Bring the interface into a state worth a picture."""
-    await shown.run("goto 300us")
-    await shown.run(r'type 0 "hello\r"')
-    await shown.run("goto 500us")
-    await shown.press("m")
-    await shown.run("goto 280us")
-    await shown.run("branch other")
-    await shown.run(r'type 1 "there\r"')
-    await shown.run("goto 450us")
-    await shown.press("T")
-    if name == "help":
-        await shown.press("1", "question_mark")
-    elif name == "attached":
-        await shown.press("1", "enter")
-    elif name == "prompt":
-        await shown.press("colon")
-        await shown.write("until ")
-    elif name == "browse":
-        await shown.press("1", "up", "up", "up")
-    elif name == "leave":
-        await shown.press("q")
-    elif not name.startswith("wide"):
-        await shown.run(f"view {name}")
-
-
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [("0", (80, 24)), ("all", (80, 24)), ("machine", (80, 24)), ("branches", (80, 24)), ("events", (80, 24)),
-     ("help", (80, 24)), ("attached", (80, 24)), ("prompt", (80, 24)), ("browse", (80, 24)), ("leave", (80, 24)),
-     ("wide", (160, 50))],
-)  # fmt: skip
-async def test_screens(name, size):
-    """Whole screens as text, compared with tests/tui/screens; CC_TUI_SCREENS=write writes them anew."""
-    async with interface(2, size) as shown:
-        await scene(shown, name)
-        text = shown.text + "\n"
-        assert shown.view.position.vns == Position(440_000).vns
-    path = SCREENS / f"{name}.txt"
-    if os.environ.get("CC_TUI_SCREENS") == "write":
-        path.write_text(text)
-    assert text == path.read_text()
