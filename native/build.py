@@ -41,7 +41,7 @@ BUILD = ROOT / "build" / "native"
 PACKAGE = ROOT / "core" / "chaoscontrol"
 HEADER = NATIVE / "include" / "cc.h"
 EXPORTS = NATIVE / "exports.h"
-SOURCE_DIRS = ("soft", ".", "devices", "kvm")
+SOURCE_DIRS = ("soft", ".", "devices", "net", "kvm")
 """The units that take longest to compile come first."""
 
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")

@@ -22,6 +22,7 @@
 #define CODE_CACHE_KIB_MIN 64u
 #define CODE_CACHE_KIB_MAX (1u << 20)
 #define CPU_PROFILE_NEWEST 1u
+#define DISK_BYTES_MAX (UINT64_C(64) << 30)
 
 const char *cc_version(void)
 {
@@ -92,21 +93,46 @@ static int check_config(const cc_config *c, char *err, size_t n)
     if (c->code_cache_kib < CODE_CACHE_KIB_MIN || c->code_cache_kib > CODE_CACHE_KIB_MAX)
         return reject(err, n, "code cache of %u KiB: must be %u to %u", c->code_cache_kib, CODE_CACHE_KIB_MIN,
                       CODE_CACHE_KIB_MAX);
+    if (c->devices & ~(uint32_t)CC_DEV_ALL)
+        return reject(err, n, "devices 0x%x: only 0x%x are known", c->devices, CC_DEV_ALL);
+    if (c->disk_bytes % CC_PAGE_SIZE || c->disk_bytes > DISK_BYTES_MAX)
+        return reject(err, n, "a disk of %llu bytes: must be a multiple of 4 KiB up to %llu GiB",
+                      (unsigned long long)c->disk_bytes, (unsigned long long)(DISK_BYTES_MAX >> 30));
+    if (!c->disk_bytes != !(c->devices & CC_DEV_BLK))
+        return reject(err, n, "a disk needs both a size and the block device, or neither");
     if (c->flags & ~(uint32_t)CC_CFG_NO_FUSE)
         return reject(err, n, "configuration flags 0x%x: only 0x%x is known", c->flags, CC_CFG_NO_FUSE);
     return CC_OK;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------ */
+/* RAM, then the aux areas; returns the size of all. */
+static uint64_t lay_out(cc_machine *m)
+{
+    const uint64_t size[CC_AUX_COUNT] = {
+        [CC_AUX_PROPS] = CC_AUX_PROPS_BYTES,
+        [CC_AUX_NET] = m->cfg.devices & CC_DEV_NET ? CC_AUX_NET_BYTES : 0,
+        [CC_AUX_DISK_LOG] = m->cfg.devices & CC_DEV_BLK ? CC_AUX_DISK_LOG_BYTES : 0,
+        [CC_AUX_DISK] = m->cfg.disk_bytes,
+    };
+    uint64_t at = m->cfg.ram_bytes;
+    for (unsigned i = 0; i < CC_AUX_COUNT; i++) {
+        m->aux[i] = (struct cc_aux){.at = at, .size = size[i]};
+        at += size[i];
+    }
+    return at;
+}
+
 static int map_ram(cc_machine *m)
 {
-    m->npages = m->cfg.ram_bytes >> CC_PAGE_SHIFT;
+    const uint64_t bytes = lay_out(m);
+    m->npages = bytes >> CC_PAGE_SHIFT;
     /* Without reserve: a large machine costs only the pages that its guest touches. */
-    void *ram = mmap(NULL, m->cfg.ram_bytes, PROT_READ | PROT_WRITE,
+    void *ram = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (ram == MAP_FAILED)
         return cc_fail(m, CC_ENOMEM, "the host refused %llu MiB of address space for the machine's memory",
-                       (unsigned long long)(m->cfg.ram_bytes / MIB));
+                       (unsigned long long)(bytes / MIB));
     /* Only a hint: fewer host page faults while a kernel boots, and fewer host TLB misses later. */
     (void)madvise(ram, m->cfg.ram_bytes, MADV_HUGEPAGE);
     m->ram = ram;
@@ -126,6 +152,8 @@ static int build(cc_machine *m)
         rc = cc_console_new(m);
     if (!rc)
         rc = cc_log_new(m);
+    if (!rc)
+        rc = cc_eventlog_new(m);
     if (!rc)
         rc = cc_pagemap_new(m);
     if (rc)
@@ -169,13 +197,14 @@ void cc_machine_free(cc_machine *m)
         m->ops->destroy(m);
     if (m->pagemap)
         cc_pagemap_free(m);
+    cc_eventlog_free(m);
     cc_log_free(m);
     cc_console_free(m);
     free(m->dirty_digest.page);
     free(m->dirty_snap.page);
     free(m->page_flags);
     if (m->ram)
-        munmap(m->ram, m->cfg.ram_bytes);
+        munmap(m->ram, m->npages << CC_PAGE_SHIFT);
     free(m);
 }
 
@@ -238,6 +267,14 @@ void cc_ram_will_change(cc_machine *m, uint64_t gpa, uint64_t size)
         if (m->page_flags[page] & CC_PF_WATCHED)
             m->ops->page_changed(m, page);
     }
+}
+
+void *cc_aux_will_change(cc_machine *m, unsigned area, uint64_t offset, uint64_t size)
+{
+    const uint64_t at = m->aux[area].at + offset;
+    for (uint64_t page = at >> CC_PAGE_SHIFT; size && page <= (at + size - 1) >> CC_PAGE_SHIFT; page++)
+        cc_page_dirty(m, page);
+    return m->ram + at;
 }
 
 static int check_phys(cc_machine *m, uint64_t gpa, size_t size)

@@ -40,7 +40,11 @@ enum {
     CC_EV_UART_RX,       /* next received character */
     CC_EV_UART_IRQ,      /* receive time-out and other delayed UART interrupts */
     CC_EV_RTC,           /* CMOS periodic/update interrupt */
-    CC_EV_COUNT = 16     /* room for virtio */
+    CC_EV_BLK,           /* completion of the disk request that is due next */
+    CC_EV_NET,           /* arrival of the packet that is due next */
+    CC_EV_CONSOLE,       /* virtio console: input for the agent */
+    CC_EV_BALLOON,
+    CC_EV_COUNT = 16     /* room for more; the number is part of the state's format */
 };
 
 /* ---- device state: plain data only ------------------------------------------------------------------------------- */
@@ -70,6 +74,18 @@ struct cc_vcpu_ops {
 };
 extern const struct cc_vcpu_ops cc_soft_vcpu, cc_kvm_vcpu;
 
+/* ---- aux memory --------------------------------------------------------------------------------------------------- */
+/* State that is too large for cc_devstate lives behind RAM in the same mapping, as pages of the same page map: so
+ * snapshots, digests and restores hold it like RAM and cost what changed.  The CPU cannot address it.  Plain data only, as
+ * in cc_devstate; whoever writes it calls cc_aux_will_change() first. */
+enum { CC_AUX_PROPS, CC_AUX_NET, CC_AUX_DISK_LOG, CC_AUX_DISK, CC_AUX_COUNT };
+
+#define CC_AUX_PROPS_BYTES (1u << 20)        /* sdk.c: the property table */
+#define CC_AUX_NET_BYTES (8u << 20)          /* net/queue.c: packets on their way in and out; with CC_DEV_NET */
+#define CC_AUX_DISK_LOG_BYTES (64u << 20)    /* devices/disk.c: writes not flushed yet; with CC_DEV_BLK */
+
+struct cc_aux { uint64_t at, size; };        /* in bytes from the start of m->ram; multiples of the page size */
+
 struct cc_page_table;      /* pages.c: the snapshot that RAM was last equal to, as a tree of shared pages */
 
 struct cc_machine {
@@ -77,8 +93,9 @@ struct cc_machine {
     const struct cc_vcpu_ops *ops;
     void *vcpu;                    /* the vCPU's own structure */
 
-    uint8_t *ram;                  /* ram_bytes, page-aligned, one mapping */
-    uint64_t npages;
+    uint8_t *ram;                  /* ram_bytes, page-aligned, one mapping; the aux memory follows in it */
+    struct cc_aux aux[CC_AUX_COUNT];
+    uint64_t npages;               /* of RAM and aux memory */
     uint8_t *page_flags;           /* npages of CC_PF_* */
     cc_pagelist dirty_snap, dirty_digest;
 
@@ -98,6 +115,7 @@ struct cc_machine {
 
     struct cc_console *console;    /* host-side: undrained output, marks, pattern matcher (console.c) */
     struct cc_log *log;            /* host-side (log.c) */
+    struct cc_eventlog *events;    /* host-side (eventlog.c) */
 
     cc_store *store;
     struct cc_pagemap *pagemap;    /* pages.c: snapshot and digest bookkeeping */
@@ -148,6 +166,14 @@ static inline void cc_page_dirty(cc_machine *m, uint64_t page)
 /* Before the host or a device writes [gpa, gpa+size) in RAM: marks pages dirty and drops what the vCPU cached. */
 void cc_ram_will_change(cc_machine *m, uint64_t gpa, uint64_t size);
 
+/* The same for [offset, offset+size) of an aux area; returns its address. */
+static inline void *cc_aux(const cc_machine *m, unsigned area, uint64_t offset)
+{
+    return m->ram + m->aux[area].at + offset;
+}
+
+void *cc_aux_will_change(cc_machine *m, unsigned area, uint64_t offset, uint64_t size);
+
 /* ---- buses (devices/bus.c) ---------------------------------------------------------------------------------------- */
 /* size: 1, 2 or 4.  m->instret must be the count of instructions retired before the accessing one. */
 uint32_t cc_io_read(cc_machine *m, uint16_t port, unsigned size);
@@ -184,6 +210,12 @@ void cc_cpuid(uint64_t tsc_khz, uint32_t leaf, uint32_t subleaf, uint32_t out[4]
 int cc_fail(cc_machine *m, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* One line in the machine's log, dated with its moment; bounded, and repeated lines are counted, not kept. */
 void cc_logf(cc_machine *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Queue an event, dated with this moment (eventlog.c).  At most CC_EVENT_BYTES_MAX of payload. */
+#define CC_EVENT_BYTES_MAX 8192u
+void cc_event_log(cc_machine *m, uint32_t kind, const void *payload, size_t size);
+int cc_eventlog_new(cc_machine *m);
+void cc_eventlog_free(cc_machine *m);
 
 /* ---- pages.c ------------------------------------------------------------------------------------------------------------ */
 int cc_pagemap_new(cc_machine *m);

@@ -216,6 +216,8 @@ static const char *config_differs(const cc_config *a, const cc_config *b)
          : a->cpu_profile != b->cpu_profile ? "CPU profile"
          : a->vcpu != b->vcpu ? "vCPU kind"
          : a->machine_id != b->machine_id ? "machine number"
+         : a->devices != b->devices ? "set of devices"
+         : a->disk_bytes != b->disk_bytes ? "disk size"
          : NULL;
 }
 

@@ -72,7 +72,18 @@ typedef struct cc_config {
     uint32_t tlb_bits;         /* log2 of software TLB entries per mode, 4..12; a host-side cache size only */
     uint32_t code_cache_kib;   /* decoded-code cache, KiB; a host-side cache size only */
     uint32_t flags;            /* CC_CFG_* */
+    uint32_t devices;          /* CC_DEV_*: the virtio devices that the machine has */
+    uint32_t pad;
+    uint64_t disk_bytes;       /* size of the disk, a multiple of 4 KiB up to 64 GiB; 0 without CC_DEV_BLK */
 } cc_config;
+
+/* Each device has a 4 KiB window at 0xD0000000 + 0x1000 * its number here, and the interrupt line named. */
+#define CC_DEV_BLK 1           /* window 0, IRQ 5 */
+#define CC_DEV_NET 2           /* window 1, IRQ 6 */
+#define CC_DEV_RNG 4           /* window 2, IRQ 7 */
+#define CC_DEV_BALLOON 8       /* window 3, IRQ 9 */
+#define CC_DEV_CONSOLE 16      /* window 4, IRQ 10: the guest agent's channel */
+#define CC_DEV_ALL 31
 
 #define CC_CFG_NO_FUSE 1       /* decode without instruction fusion (a differential test's reference) */
 
@@ -191,6 +202,19 @@ int cc_console_pattern(cc_machine *, const uint8_t *pattern, size_t size);
 
 /* ---- the machine's log: one line per noteworthy event (unimplemented opcode, unknown MSR, ...) ----------------- */
 size_t cc_log_take(cc_machine *, char *dst, size_t cap);
+
+/* ---- events: what happened in the machine, for whoever watches ------------------------------------------------------ */
+/* A record is this header and `size` bytes of payload, padded with zeros to a multiple of 8.  The queue is no part of the
+ * state: running over the same stretch again queues the same records again. */
+typedef struct cc_event { uint64_t vns; uint64_t instret; uint32_t kind; uint32_t size; } cc_event;
+#define CC_EVENT_SDK 1         /* an SDK request; payload: see sdk.c */
+#define CC_EVENT_DISK 2        /* the disk did something out of the ordinary */
+#define CC_EVENT_NET 3         /* the same of the network device */
+#define CC_EVENT_POWER 4       /* started, paused, killed, reset */
+#define CC_EVENT_AGENT 5       /* bytes from the guest agent */
+/* Whole records, oldest first; the bytes written.  *lost: records dropped since the last call because nobody took
+ * any for long (the oldest are dropped). */
+size_t cc_events_take(cc_machine *, uint8_t *dst, size_t cap, uint64_t *lost);
 
 /* ---- snapshots, digests ------------------------------------------------------------------------------------------ */
 int cc_snapshot_take(cc_machine *, cc_snapshot **out);

@@ -111,14 +111,14 @@ static void kvm_sync_dirty(cc_machine *m)
     struct cc_kvm *v = m->vcpu;
     if (!v->ran || !v->slot_live)
         return;
-    const uint64_t words = (m->npages + 63) / 64;
+    const uint64_t pages = m->cfg.ram_bytes >> CC_PAGE_SHIFT, words = (pages + 63) / 64;
     struct kvm_dirty_log log = {.slot = 0, .dirty_bitmap = v->dirty_log};
     if (ioctl(v->vm_fd, KVM_GET_DIRTY_LOG, &log) < 0)
         memset(v->dirty_log, 0xFF, words * 8);          /* unknown: too many is right, too few is not */
     for (uint64_t w = 0; w < words; w++) {
         for (uint64_t bits = v->dirty_log[w]; bits; bits &= bits - 1) {
             uint64_t page = w * 64 + (unsigned)__builtin_ctzll(bits);
-            if (page < m->npages)
+            if (page < pages)
                 cc_page_dirty(m, page);
         }
     }
@@ -285,7 +285,7 @@ static int kvm_create(cc_machine *m)
         kvm_destroy(m);
         return rc;
     }
-    for (uint64_t page = 0; page < m->npages; page++)
+    for (uint64_t page = 0; page < m->cfg.ram_bytes >> CC_PAGE_SHIFT; page++)
         m->page_flags[page] |= CC_PF_TABLE;             /* for kvm_page_changed() */
     return CC_OK;
 }
