@@ -6,26 +6,25 @@ terminal; statistics go to stderr. With --json the statistics are all that stdou
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
-from typing import TYPE_CHECKING, Any
 
 from cc_tui import diagnostics
 from cc_tui.diagnostics import ExitCode
+from cc_tui.options import LaunchOptions, image_or_path, launch_options
 from chaoscontrol.machine import DeterministicVm, Stop, StopKind
 from chaoscontrol.random import machine_seed
+from chaoscontrol.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from cc_tui.options import LaunchOptions
+    from typing import Any
 
 LOG_LINES_MAX = 20
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class BootLimits:
+class BootLimits(Record):
     """What a boot stops at, besides the guest's own end."""
 
     until: str | None = None
@@ -34,7 +33,22 @@ class BootLimits:
     max_instret: int | None = None
 
 
-def run_boot(options: LaunchOptions, limits: BootLimits, *, as_json: bool) -> ExitCode:
+def boot(
+    kernel: str,
+    initrd: str | None = None,
+    *,
+    until: str | None = None,
+    max_vtime: int | None = None,
+    max_instructions: int | None = None,
+    as_json: bool = False,
+    **guest: Any,
+) -> int:
+    """The command; its parameters are named as its options, guest's are launch_options()'s."""
+    options = launch_options(kernel=image_or_path(kernel), initrd=initrd and image_or_path(initrd), **guest)
+    return run_boot(options, BootLimits(until, max_vtime, max_instructions), as_json=as_json)
+
+
+def run_boot(options: LaunchOptions, limits: BootLimits, *, as_json: bool) -> int:
     """Boots, runs, reports. Raises ChaosControlError for files and values that cannot be used."""
     wall, cpu = time.perf_counter(), time.process_time()
     # The machine is that of a cluster of one: the same digests as in the interface.
@@ -69,7 +83,7 @@ def run_boot(options: LaunchOptions, limits: BootLimits, *, as_json: bool) -> Ex
     return code
 
 
-def exit_code(stop: Stop, limits: BootLimits) -> ExitCode:
+def exit_code(stop: Stop, limits: BootLimits) -> int:
     """What the process ends with: whether the guest did what was asked of it."""
     if stop.kind is StopKind.TRIPLE_FAULT or (stop.kind is StopKind.SHUTDOWN and stop.detail != 0):
         return ExitCode.FAILED
@@ -107,17 +121,17 @@ def _console_writer(vm: DeterministicVm) -> Callable[[], None]:
     return write_safe
 
 
-def _outcome(vm: DeterministicVm, stop: Stop, code: ExitCode) -> dict[str, Any]:
+def _outcome(vm: DeterministicVm, stop: Stop, code: int) -> dict[str, Any]:
     stats = vm.stats()
     return {
         "stop": stop.kind.name.lower(),
         "detail": stop.detail,
-        "exit_code": int(code),
+        "exit_code": code,
         "instructions": stop.instret,
         "virtual_ns": stop.vns,
         "digest": str(vm.digest()),
         "console_bytes": vm.console_total,
-        "stats": dataclasses.asdict(stats),
+        "stats": stats.as_dict(),
     }
 
 

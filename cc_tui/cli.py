@@ -1,6 +1,6 @@
 """The command line: what the options mean, and which module does the work.
 
-Imports little: a headless boot is measured as a whole process, so each command imports what it needs when it runs.
+Imports little: each command imports what it needs when it runs. Not asked for a plain headless boot: see plain.py.
 """
 
 from __future__ import annotations
@@ -94,23 +94,6 @@ def _with(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
-def _launch_options(*, vms: int, kernel: str | None, initrd: str | None, **guest: Any) -> LaunchOptions:
-    from cc_tui.options import LaunchOptions
-    from chaoscontrol.config import DEFAULT_CMDLINE
-
-    cmdline = DEFAULT_CMDLINE if guest["cmdline"] is None else guest["cmdline"]
-    return LaunchOptions(
-        vms=vms,
-        kernel=kernel,
-        initrd=initrd,
-        cmdline=f"{cmdline} {guest['append']}".strip(),
-        memory_bytes=guest["memory"],
-        seed=guest["seed"],
-        quantum_ns=guest["quantum"],
-        vcpu=guest["vcpu"],
-    )
-
-
 def _has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
@@ -121,7 +104,7 @@ def _open_interface(options: LaunchOptions) -> None:
 
     code = run_app(options)
     if code:
-        raise ExitError(ExitCode(code))
+        raise ExitError(code)
 
 
 @click.group(
@@ -139,7 +122,9 @@ def cli(ctx: click.Context, **options: Any) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    launch = _launch_options(**options)
+    from cc_tui.options import launch_options
+
+    launch = launch_options(**options)
     if not _has_terminal():
         diagnostics.error("the interface needs a terminal; without one use `cc-tui boot` or `cc-tui demo`")
         raise ExitError(ExitCode.USAGE)
@@ -154,15 +139,7 @@ def cli(ctx: click.Context, **options: Any) -> None:
 @click.option("--max-vtime", type=TIME, metavar="TIME", help="Stop after this much virtual time, as 5s.")
 @click.option("--max-instructions", type=COUNT, metavar="N", help="Stop after exactly N instructions, as 250M.")
 @click.option("--json", "as_json", is_flag=True, help="Print statistics as JSON instead of the console.")
-def boot(
-    kernel: str,
-    initrd: str | None,
-    until: str | None,
-    max_vtime: int | None,
-    max_instructions: int | None,
-    as_json: bool,
-    **guest: Any,
-) -> None:
+def boot(**parameters: Any) -> None:
     """Run one machine without the interface, its console on stdout.
 
     KERNEL is an ELF vmlinux, INITRD an initramfs, each a file or the name of an included image (vmlinux, hello).
@@ -173,32 +150,20 @@ def boot(
       cc-tui boot vmlinux hello --max-vtime 5s
       cc-tui boot build/vmlinux my.cpio --until 'login:' --json
     """
-    from cc_tui.boot import BootLimits, run_boot
+    from cc_tui import boot
 
-    options = _launch_options(vms=1, kernel=_image_or_path(kernel), initrd=initrd and _image_or_path(initrd), **guest)
-    code = run_boot(options, BootLimits(until, max_vtime, max_instructions), as_json=as_json)
+    code = boot.boot(**parameters)
     if code:
         raise ExitError(code)
-
-
-def _image_or_path(text: str) -> str:
-    """An existing file, else the included image of that name, else the text, for the loader to complain about."""
-    if os.path.exists(text) or os.sep in text:
-        return text
-    from chaoscontrol.errors import UsageError
-    from chaoscontrol.images import image_path
-
-    try:
-        return image_path(text)
-    except UsageError:
-        return text
 
 
 @cli.command()
 @_with(_vms_option(3), *_GUEST)
 def demo(**options: Any) -> None:
     """Open the interface on a small cluster; without a terminal run it headless and print a summary."""
-    launch = _launch_options(kernel=None, initrd=None, **options)
+    from cc_tui.options import launch_options
+
+    launch = launch_options(**options)
     if _has_terminal():
         _open_interface(launch)
         return
@@ -213,7 +178,7 @@ def demo(**options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 @_DEBUG
 def locate(as_json: bool) -> None:
-    """Print where cc-tui keeps its files: configuration, state, guest images."""
+    """Print where cc-tui keeps its files: configuration, state, caches, guest images."""
     from cc_tui.places import print_places
 
     print_places(as_json=as_json)
@@ -231,17 +196,18 @@ def doctor(as_json: bool) -> None:
         raise ExitError(code)
 
 
-def _main() -> None:
+def run_command_line(words: list[str]) -> None:
+    """Does what the words after the program's name say. Raises ExitError, or what diagnostics.run() explains."""
     if "_CC_TUI_COMPLETE" in os.environ:
         cli.main(prog_name=diagnostics.PROGRAM)  # a shell asks for completions
         return
     try:
         # Not cli.main(): it writes to stderr by itself when interrupted.
-        with cli.make_context(diagnostics.PROGRAM, sys.argv[1:]) as context:
+        with cli.make_context(diagnostics.PROGRAM, words) as context:
             cli.invoke(context)
     except click.exceptions.Exit as e:
         if e.exit_code:
-            raise ExitError(ExitCode(e.exit_code)) from None
+            raise ExitError(e.exit_code) from None
     except click.Abort:
         raise KeyboardInterrupt from None
     except click.ClickException as e:
@@ -249,12 +215,3 @@ def _main() -> None:
         hint = f"; see {context.command_path} --help" if context is not None else ""
         diagnostics.error(e.format_message().rstrip(".") + hint)
         raise ExitError(ExitCode.USAGE) from None
-
-
-def main() -> None:
-    """The console script."""
-    sys.exit(diagnostics.run(_main))
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,7 @@ RUN_TICKS = 10_000
 LINES_MAX = 6
 
 
-def run_demo(options: LaunchOptions) -> ExitCode:
+def run_demo(options: LaunchOptions) -> int:
     """Runs the demo and prints its summary; FAILED if the repetition differed."""
     started = time.perf_counter()
     with SimulationController(options.simulation()) as cluster:

@@ -6,38 +6,38 @@ wrong, where, and what to try; tracebacks are for --debug.
 
 from __future__ import annotations
 
-import enum
 import os
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
 PROGRAM = "cc-tui"
 
 
-class ExitCode(enum.IntEnum):
-    """What the process ends with."""
+class ExitCode:
+    """What the process ends with: integers by name."""
 
-    OK = 0
+    OK: Final = 0
     """Nothing failed."""
-    FAILED = 1
+    FAILED: Final = 1
     """A property failed, or the guest did not do what was asked of it."""
-    USAGE = 2
+    USAGE: Final = 2
     """Something on the command line cannot be used."""
-    ENGINE = 3
+    ENGINE: Final = 3
     """The engine or a recording is at fault."""
-    TIME_LIMIT = 4
+    TIME_LIMIT: Final = 4
     """A time limit passed before what was asked for."""
-    INTERRUPTED = 130
+    INTERRUPTED: Final = 130
     """Interrupted by ctrl+c."""
 
 
 class ExitError(Exception):
     """Ends the program with a code after everything has been said."""
 
-    def __init__(self, code: ExitCode) -> None:
+    def __init__(self, code: int) -> None:
         super().__init__(code)
         self.code = code
 
@@ -83,7 +83,7 @@ def run(main: Callable[[], None]) -> int:
         return _explain(e)
 
 
-def _flush(code: ExitCode) -> int:
+def _flush(code: int) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:

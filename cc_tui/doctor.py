@@ -60,7 +60,7 @@ def findings() -> list[Finding]:
     return [Finding("version", True, host, needed=True), _vcpu("soft"), _vcpu("kvm"), _images()]
 
 
-def print_findings(*, as_json: bool) -> ExitCode:
+def print_findings(*, as_json: bool) -> int:
     """Prints them; OK unless something is missing without which nothing works."""
     found = findings()
     if as_json:

@@ -5,13 +5,13 @@ Every refusal is a UsageError with an example of what would do.
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from typing import TYPE_CHECKING
+import os
 
 from chaoscontrol.config import DEFAULT_CMDLINE, MIB, VmConfig
 from chaoscontrol.errors import UsageError
+from chaoscontrol.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from chaoscontrol.cluster import SimulationConfig
 
@@ -22,18 +22,24 @@ _SIZE_UNITS = {"": MIB} | {
 }
 _TIME_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _COUNT_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-_QUANTITY = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?\s*([a-zµ]*)")
+_UNIT_LETTERS = "abcdefghijklmnopqrstuvwxyzµ"
+_DIGITS_MAX = 20
 
 
 def _quantity(text: str, units: dict[str, int]) -> int | None:
     """A decimal number times its unit, exactly; None if it is not one or not whole."""
-    match = _QUANTITY.fullmatch(text.strip().lower())
-    unit = units.get(match[3]) if match else None
-    if match is None or unit is None:
+    text = text.strip().lower()
+    number = text.rstrip(_UNIT_LETTERS)
+    unit = units.get(text[len(number) :])
+    whole, point, fraction = number.rstrip().partition(".")
+    if unit is None or not _is_decimal(whole) or (point and not _is_decimal(fraction)):
         return None
-    fraction = match[2] or ""
-    value, rest = divmod(int(match[1] + fraction) * unit, 10 ** len(fraction))
+    value, rest = divmod(int(whole + fraction) * unit, 10 ** len(fraction))
     return value if rest == 0 else None
+
+
+def _is_decimal(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX
 
 
 def parse_size(text: str) -> int:
@@ -71,8 +77,7 @@ def parse_seed(text: str) -> int:
     return seed
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class LaunchOptions:
+class LaunchOptions(Record):
     """What cluster to start: the options that the interface, the demo and `boot` have in common."""
 
     vms: int = 1
@@ -111,3 +116,40 @@ class LaunchOptions:
             seed=self.seed,
             quantum_ns=self.quantum_ns,
         )
+
+
+def launch_options(
+    *,
+    vms: int = 1,
+    kernel: str | None = None,
+    initrd: str | None = None,
+    cmdline: str | None = None,
+    append: str = "",
+    memory: int = 256 * MIB,
+    seed: int = 0,
+    quantum: int = 100_000,
+    vcpu: str = "soft",
+) -> LaunchOptions:
+    """The options from what the command line gives; cmdline None is the default one, append comes after it."""
+    return LaunchOptions(
+        vms=vms,
+        kernel=kernel,
+        initrd=initrd,
+        cmdline=f"{DEFAULT_CMDLINE if cmdline is None else cmdline} {append}".strip(),
+        memory_bytes=memory,
+        seed=seed,
+        quantum_ns=quantum,
+        vcpu=vcpu,
+    )
+
+
+def image_or_path(text: str) -> str:
+    """An existing file, else the included image of that name, else the text, for the loader to complain about."""
+    if os.path.exists(text) or os.sep in text:
+        return text
+    from chaoscontrol.images import image_path
+
+    try:
+        return image_path(text)
+    except UsageError:
+        return text

@@ -6,7 +6,7 @@ import json
 import os
 
 from chaoscontrol.errors import UsageError
-from chaoscontrol.images import images_dir
+from chaoscontrol.images import cache_dir, images_dir
 
 
 def _xdg(variable: str, default: str) -> str:
@@ -28,7 +28,7 @@ def state_dir() -> str:
 
 def print_places(*, as_json: bool) -> None:
     """Prints every place, one per line, or as a JSON object."""
-    places = {"config": config_dir(), "state": state_dir()}
+    places = {"config": config_dir(), "state": state_dir(), "cache": cache_dir()}
     try:
         places["images"] = images_dir()
     except UsageError:

@@ -85,6 +85,11 @@ cc_digest cc_hash_bytes(const void *src, size_t size)
     return hash_all(src, size, NULL, NULL);
 }
 
+void cc_hash(const void *data, uint64_t size, cc_digest *out)
+{
+    *out = cc_hash_bytes(data, size);
+}
+
 static bool is_zero(const uint8_t *p)
 {
     for (size_t i = 0; i < CC_PAGE_SIZE; i += 64) {

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """\
 #!{python}
-from cc_tui.cli import main
+from cc_tui.__main__ import main
 
 main()
 """

@@ -12,8 +12,7 @@ machine does not pay for clusters and time travel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .cluster import ClusterSnapshot, SimulationConfig, SimulationController
     from .config import DEFAULT_CMDLINE, CpuConfig, VmConfig

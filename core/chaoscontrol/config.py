@@ -6,9 +6,8 @@ native library's (native/machine.c checks them); the ones checked here as well g
 
 from __future__ import annotations
 
-import dataclasses
-
 from .errors import UsageError
+from .record import Record
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -32,8 +31,7 @@ DEFAULT_CMDLINE = (
 VCPU_KINDS = ("soft", "kvm")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class CpuConfig:
+class CpuConfig(Record):
     """What the guest sees of its processor and its speed."""
 
     tsc_khz: int = 3_000_000
@@ -44,8 +42,7 @@ class CpuConfig:
     """Version of the CPUID profile."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class VmConfig:
+class VmConfig(Record):
     """One machine. Raises UsageError for values that no machine can have."""
 
     memory_bytes: int = 256 * MIB
@@ -54,7 +51,7 @@ class VmConfig:
     """64-bit seed of the machine's random streams."""
     cmdline: str = DEFAULT_CMDLINE
     """Kernel command line of load_kernel(), at most 2047 printable ASCII characters."""
-    cpu: CpuConfig = dataclasses.field(default_factory=CpuConfig)
+    cpu: CpuConfig = CpuConfig()
     rtc_epoch_s: int = 1_735_689_600
     """What the clock chip shows at virtual time 0: Unix seconds, UTC. The default is 2025-01-01 00:00:00."""
     vcpu: str = "soft"
@@ -81,10 +78,6 @@ class VmConfig:
             raise UsageError(f"the seed {self.seed} is not a 64-bit number", hint="give one from 0 to 2^64 - 1")
         if self.vcpu not in VCPU_KINDS:
             raise UsageError(f"there is no vCPU kind {self.vcpu!r}", hint="use soft or kvm")
-
-    def replace(self, **changes: object) -> VmConfig:
-        """A copy with the named fields changed."""
-        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
 
 def format_bytes(size: int) -> str:

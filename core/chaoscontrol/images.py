@@ -1,4 +1,5 @@
-"""Where the guest images that come with cc-tui are: guest/images in a checkout, package data in a wheel.
+"""Where the guest images that come with cc-tui are: guest/images in a checkout, package data in a wheel;
+and where decompressed ones are kept.
 
 Knows names and places only; what an image is and how it was built stands in its directory's manifest.json.
 """
@@ -25,6 +26,14 @@ def images_dir() -> str:
         if os.path.isfile(os.path.join(path, "manifest.json")):
             return path
     raise UsageError("the guest images are missing", where=checkout, hint="install cc-tui again, or: make images")
+
+
+def cache_dir() -> str:
+    """Where decompressed images are kept (XDG base directory specification). May not exist."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):  # the specification: relative paths are ignored
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "cc-tui", "images")
 
 
 def image_names() -> list[str]:

@@ -11,7 +11,6 @@ The program headers are read here, by struct: pyelftools takes longer to import 
 
 from __future__ import annotations
 
-import dataclasses
 import mmap
 import os
 import stat
@@ -19,6 +18,7 @@ import struct
 
 from .config import GIB, KIB, format_bytes
 from .errors import UsageError
+from .record import Record
 
 ZERO_PAGE_GPA = 0x7000
 STACK_GPA = 0x8FF0
@@ -66,8 +66,7 @@ Source = str | os.PathLike[str] | bytes
 Buffer = bytes | memoryview
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(Record):
     """One PT_LOAD program header of a kernel: file_bytes at file_offset go to gpa, then zeros up to memory_bytes."""
 
     file_offset: int
@@ -77,8 +76,7 @@ class Segment:
     vaddr: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Kernel:
+class Kernel(Record):
     """A checked ELF vmlinux."""
 
     name: str
@@ -94,8 +92,7 @@ class Kernel:
         return max(s.gpa + s.memory_bytes for s in self.segments)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class BootFiles:
+class BootFiles(Record):
     """The files of a boot, read and checked; many machines can start from them."""
 
     kernel: Kernel
@@ -103,8 +100,7 @@ class BootFiles:
     initrd: Buffer | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class BootPlan:
+class BootPlan(Record):
     """Which bytes go where, and the state at the entry point. Memory not named is zero."""
 
     pieces: tuple[tuple[int, Buffer], ...]
@@ -141,9 +137,20 @@ def _read_file(path: str) -> Buffer:
 
 
 def _decompress(data: Buffer, name: str) -> Buffer:
-    """Undoes zstd compression, if there is one."""
+    """Undoes zstd compression, if there is one; what was inflated once is kept by image_cache."""
     if data[:4] != _ZSTD_MAGIC:
         return data
+    from .image_cache import Entry
+
+    entry = Entry(data)
+    inflated = entry.load()
+    if inflated is None:
+        inflated = _inflate(data, name)
+        entry.store(inflated)
+    return inflated
+
+
+def _inflate(data: Buffer, name: str) -> Buffer:
     import zstandard
 
     try:
@@ -370,8 +377,7 @@ def plan_boot(files: BootFiles, cmdline: str, memory_bytes: int, rng_seed: bytes
     return BootPlan(tuple(pieces), image.entry, ZERO_PAGE_GPA, STACK_GPA, TABLES_GPA, initrd_gpa)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Symbol:
+class Symbol(Record):
     """A named address of a kernel or program; size 0 where the file does not say."""
 
     name: str

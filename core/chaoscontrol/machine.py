@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 import os
-from typing import TYPE_CHECKING
 
 from ._binding import ffi, lib, raise_native
 from .config import VmConfig
@@ -19,6 +18,7 @@ from .errors import AddressError, EngineError, GuestError, UsageError
 from .pagestore import PageStore, Snapshot
 from .values import ConsoleMark, Digest, Stats, Stop, StopKind
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -267,7 +267,7 @@ class DeterministicVm:
         """All counters."""
         raw = ffi.new("cc_stats *")
         lib.cc_get_stats(self._use(), raw)
-        return Stats(*(getattr(raw, name) for name in Stats.__slots__))
+        return Stats(*(getattr(raw, name) for name in Stats.__match_args__))
 
     def digest(self) -> Digest:
         """128 bits over every page, register and device field, and the time."""

@@ -6,12 +6,11 @@ collects them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ._binding import ffi, lib
 from .errors import EngineError, UsageError
 from .values import Digest
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._native import CData
     from .config import VmConfig

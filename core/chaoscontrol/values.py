@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-
 from ._binding import lib
+from .choice import Choice
+from .record import Record
 
 
-class StopKind(enum.Enum):
+class StopKind(Choice):
     """Why a run stopped."""
 
     INSTRET = lib.CC_STOP_INSTRET
@@ -61,8 +60,7 @@ _STOP_TEXT = {
 }
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Record):
     """Where and why a run stopped."""
 
     kind: StopKind
@@ -87,8 +85,7 @@ class Digest(int):
         return f"Digest({self})"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ConsoleMark:
+class ConsoleMark(Record):
     """The moment at which the console byte at `offset`, the first one of a line, was sent."""
 
     offset: int
@@ -96,8 +93,7 @@ class ConsoleMark:
     instret: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Record):
     """Counters of a machine since its start.
 
     Down to `exceptions` they are part of the run, equal in every repetition; the rest is about this host's caches.

@@ -230,6 +230,8 @@ void cc_snapshot_digest(const cc_snapshot *, cc_digest *);
 void cc_digest_page(cc_machine *, uint64_t page, cc_digest *);
 void cc_digest_cpu(cc_machine *, cc_digest *);
 void cc_digest_devices(cc_machine *, cc_digest *);
+/* Of any bytes: fast, to find damage, not cryptographic. */
+void cc_hash(const void *data, uint64_t size, cc_digest *);
 
 /* ---- boot -------------------------------------------------------------------------------------------------------- */
 /* Set the state in which a 64-bit Linux entry point (or a flat guest) is started: long mode, CPL 0, the first

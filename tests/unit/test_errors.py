@@ -35,7 +35,7 @@ def test_an_error_says_where_what_and_what_to_do_in_one_line() -> None:
     ],
 )
 def test_every_way_of_ending_has_its_code_and_at_most_one_line(
-    raised: BaseException, code: ExitCode, capsys: pytest.CaptureFixture[str]
+    raised: BaseException, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def main() -> None:
         raise raised
