@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import codecs
 import os
+import struct
 
 from ._binding import ffi, lib, raise_native
 from .config import VmConfig
 from .errors import AddressError, EngineError, GuestError, UsageError
 from .pagestore import PageStore, Snapshot
-from .values import ConsoleMark, Digest, Stats, Stop, StopKind
+from .values import ConsoleMark, Digest, PropertyCounts, RawEvent, Stats, Stop, StopKind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ invisible to the guest, since a run stops at exactly the asked instruction."""
 
 PATTERN_BYTES_MAX = 255
 CONSOLE_CHUNK_BYTES = 1 << 16
+EVENT_CHUNK_BYTES = 1 << 16
+_EVENT_HEAD = struct.Struct("<QQII")
 
 
 class DeterministicVm:
@@ -346,6 +349,66 @@ class DeterministicVm:
         while size := lib.cc_log_take(native, buffer, 65536):
             lines += ffi.buffer(buffer, size)[:].decode(errors="replace").splitlines()
         return lines
+
+    # ---- the guest SDK ----
+
+    def take_raw_events(self) -> tuple[list[RawEvent], int]:
+        """What happened since the last call, oldest first, and how many records were dropped because nobody took any.
+
+        Running over the same stretch again reports the same again. events.py reads the payloads.
+        """
+        native = self._use()
+        buffer = ffi.new("uint8_t[]", EVENT_CHUNK_BYTES)
+        lost = ffi.new("uint64_t *")
+        taken: list[RawEvent] = []
+        dropped = 0
+        while size := lib.cc_events_take(native, buffer, EVENT_CHUNK_BYTES, lost):
+            dropped += lost[0]
+            data = ffi.buffer(buffer, size)[:]
+            at = 0
+            while at < size:
+                vns, instret, kind, length = _EVENT_HEAD.unpack_from(data, at)
+                at += _EVENT_HEAD.size
+                taken.append(RawEvent(vns, instret, kind, data[at : at + length]))
+                at += length + 7 & ~7
+        return taken, dropped
+
+    def properties(self) -> list[PropertyCounts]:
+        """The guest's properties up to this moment, in the order of their first mention."""
+        native = self._use()
+        found: list[PropertyCounts] = []
+        raw = ffi.new("cc_property[256]")
+        while count := lib.cc_properties(native, len(found), raw, 256):
+            for p in raw[0:count]:
+                text = ffi.new("char[]", max(p.text_size, 1))
+                size = lib.cc_properties_text(native, p.text_at, text, p.text_size)
+                found.append(
+                    PropertyCounts(
+                        p.id,
+                        p.command,
+                        ffi.buffer(text, size)[:].decode(errors="replace"),
+                        p.passes,
+                        p.fails,
+                        None if p.first_pass_vns == NO_LIMIT else (p.first_pass_vns, p.first_pass_instret),
+                        None if p.first_fail_vns == NO_LIMIT else (p.first_fail_vns, p.first_fail_instret),
+                    )
+                )
+        return found
+
+    @property
+    def setup_vns(self) -> int | None:
+        """When the guest said setup_complete (or force_setup_complete() did); None: not yet."""
+        vns = lib.cc_setup_vns(self._use())
+        return None if vns == NO_LIMIT else vns
+
+    def force_setup_complete(self) -> None:
+        """Says setup_complete in the guest's place; does nothing the second time."""
+        lib.cc_force_setup_complete(self._use())
+
+    @property
+    def coverage_active(self) -> bool:
+        """Whether the guest has said that its coverage map is in use."""
+        return lib.cc_coverage_active(self._use())
 
     # ---- snapshots ----
 

@@ -93,6 +93,29 @@ class ConsoleMark(Record):
     instret: int
 
 
+class RawEvent(Record):
+    """A record of the engine's event queue: its moment, its CC_EVENT_* kind and its bytes."""
+
+    vns: int
+    instret: int
+    kind: int
+    payload: bytes
+
+
+class PropertyCounts(Record):
+    """One property of one guest: how often it was evaluated, and where first with which outcome."""
+
+    id: int
+    command: int
+    """The protocol's: 1 always, 2 sometimes, 3 reachable, 4 unreachable, 5 announced in the catalog."""
+    message: str
+    passes: int
+    fails: int
+    first_pass: tuple[int, int] | None
+    """(vns, instret) of the first evaluation that passed; None: there was none."""
+    first_fail: tuple[int, int] | None
+
+
 class Stats(Record):
     """Counters of a machine since its start.
 

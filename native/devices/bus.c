@@ -6,6 +6,7 @@
  */
 #include "devices.h"
 #include "../console.h"
+#include "../sdk.h"
 
 /* How a device takes part in accesses wider than a byte. */
 enum { SPLIT, BYTE_ONLY, WHOLE };
@@ -138,4 +139,5 @@ void cc_devices_reset(cc_machine *m)
     cc_cmos_reset(m);
     cc_i8042_reset(m);
     cc_sysctl_reset(m);
+    cc_sdk_reset(m);
 }

@@ -14,6 +14,7 @@
  * A reset stops the machine with CC_STOP_RESET; the detail is the port that asked.
  */
 #include "devices.h"
+#include "../sdk.h"
 
 #define REFRESH_PULSES 18u      /* 15.1 us, as PIT channel 1 is programmed on a PC */
 
@@ -73,10 +74,10 @@ void cc_host_port_write(cc_machine *m, uint16_t port, uint32_t value)
 {
     if (port == 0x501)
         cc_request_stop(m, CC_STOP_SHUTDOWN, value);
-    else if (port == 0x510 && (m->stop_at & CC_AT_HYPERCALL))
-        cc_request_stop(m, CC_STOP_HYPERCALL, value);
-    else if (port == 0x511 && (m->stop_at & CC_AT_COVERAGE))
-        cc_request_stop(m, CC_STOP_COVERAGE, value);
+    else if (port == 0x510)
+        cc_sdk_request(m, value);
+    else if (port == 0x511)
+        cc_sdk_coverage(m, value);
 }
 
 void cc_sysctl_reset(cc_machine *m)

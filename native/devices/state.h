@@ -6,6 +6,8 @@
 #ifndef CC_DEVICES_STATE_H
 #define CC_DEVICES_STATE_H
 
+#include "../chacha.h"
+
 #include <stdint.h>
 
 #define CC_UART_RING 4096u      /* bytes queued by the host, waiting for the line */
@@ -116,6 +118,14 @@ struct cc_sysctl {
     uint8_t pad[4];
 };
 
+/* Guest SDK (sdk.c); the property table is in CC_AUX_PROPS. */
+struct cc_sdk {
+    struct cc_stream random;          /* what random_get and random_choice give */
+    uint64_t setup_vns;               /* when setup_complete was said; CC_NO_TIME: not yet */
+    uint8_t coverage;                 /* the map is in use */
+    uint8_t pad[7];
+};
+
 struct cc_devstate {
     uint64_t ev_at[CC_EV_COUNT];      /* virtual time of each event slot; CC_NEVER: disarmed */
     uint32_t dead_kind;               /* CC_STOP_* after which the machine cannot run on; CC_STOP_NONE while alive */
@@ -129,6 +139,7 @@ struct cc_devstate {
     struct cc_cmos cmos;
     struct cc_i8042 i8042;
     struct cc_sysctl sysctl;
+    struct cc_sdk sdk;
 };
 
 /* No implicit padding: each structure is exactly the sum of its members. */
@@ -137,8 +148,10 @@ _Static_assert(sizeof(struct cc_pit_channel) == 2 * 8 + 3 * 4 + 2 + 16 + 10, "pa
 _Static_assert(sizeof(struct cc_uart) == 2 * 8 + 2 * 4 + 2 + 14 + CC_UART_FIFO + CC_UART_RING, "padding");
 _Static_assert(sizeof(struct cc_cmos) == 4 * 8 + 16 + CC_CMOS_BYTES, "padding");
 _Static_assert(sizeof(struct cc_i8042) == 8 && sizeof(struct cc_sysctl) == 8, "padding");
+_Static_assert(sizeof(struct cc_stream) == 40 && sizeof(struct cc_sdk) == 40 + 8 + 8, "padding");
 _Static_assert(sizeof(struct cc_devstate) == CC_EV_COUNT * 8 + 2 * 4 + 2 * 8 + CC_CONSOLE_TAIL
                + 2 * sizeof(struct cc_pic_chip) + 3 * sizeof(struct cc_pit_channel) + sizeof(struct cc_uart)
-               + sizeof(struct cc_cmos) + sizeof(struct cc_i8042) + sizeof(struct cc_sysctl), "padding");
+               + sizeof(struct cc_cmos) + sizeof(struct cc_i8042) + sizeof(struct cc_sysctl)
+               + sizeof(struct cc_sdk), "padding");
 
 #endif

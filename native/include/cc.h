@@ -46,6 +46,10 @@
 #define CC_AT_CONSOLE 1
 #define CC_AT_HYPERCALL 2
 #define CC_AT_COVERAGE 4
+#define CC_AT_SETUP 8          /* setup_complete; reported as CC_STOP_HYPERCALL */
+#define CC_AT_FAILURE 16       /* an always that was false, an unreachable reached; CC_STOP_HYPERCALL */
+
+#define CC_NO_TIME 0xFFFFFFFFFFFFFFFF
 
 #define CC_VCPU_SOFT 0
 #define CC_VCPU_KVM 1
@@ -215,6 +219,39 @@ typedef struct cc_event { uint64_t vns; uint64_t instret; uint32_t kind; uint32_
 /* Whole records, oldest first; the bytes written.  *lost: records dropped since the last call because nobody took
  * any for long (the oldest are dropped). */
 size_t cc_events_take(cc_machine *, uint8_t *dst, size_t cap, uint64_t *lost);
+
+/* ---- the guest SDK (docs/guest-programs.md has the wire format) ---------------------------------------------------- */
+/* One property of the guest, by (id, command): part of the state, so it is what it was at this moment. */
+typedef struct cc_property {
+    uint32_t id;
+    uint8_t command;           /* 1 always, 2 sometimes, 3 reachable, 4 unreachable, 5 announced in the catalog */
+    uint8_t pad[3];
+    uint64_t passes, fails;    /* evaluations; a sometimes that was false counts as a fail and is none */
+    uint64_t first_pass_vns, first_pass_instret;     /* CC_NO_TIME: never */
+    uint64_t first_fail_vns, first_fail_instret;
+    uint32_t text_at;          /* its message, as cc_properties_text() gives it */
+    uint32_t text_size;
+} cc_property;
+
+/* The payload of a CC_EVENT_SDK record starts with this; the message and the JSON follow. */
+typedef struct cc_sdk_event {
+    uint8_t command, flags, status, transport;
+    uint32_t id;
+    uint64_t evaluations;      /* of this property, this one included */
+    uint16_t message_size, json_size;
+    uint32_t pad;
+} cc_sdk_event;
+
+/* Properties seen so far, in the order of their first mention: the number written, at most n, from `first` on. */
+size_t cc_properties(const cc_machine *, size_t first, cc_property *dst, size_t n);
+size_t cc_properties_text(const cc_machine *, uint32_t at, char *dst, size_t size);
+/* Properties that found no room in the table; their events are queued all the same. */
+uint64_t cc_properties_lost(const cc_machine *);
+/* Whether the guest has said setup_complete (or the host in its place), and when; CC_NO_TIME: not yet. */
+uint64_t cc_setup_vns(const cc_machine *);
+void cc_force_setup_complete(cc_machine *);
+/* Whether the guest has said that its coverage map at 0xE0000 (64 KiB) is in use. */
+bool cc_coverage_active(const cc_machine *);
 
 /* ---- snapshots, digests ------------------------------------------------------------------------------------------ */
 int cc_snapshot_take(cc_machine *, cc_snapshot **out);
