@@ -11,7 +11,7 @@ import dataclasses
 import enum
 import json
 import struct
-from typing import Any
+from typing import Any, cast
 
 from .errors import ChaosControlError
 
@@ -166,7 +166,7 @@ class SdkEvent:
 def parse_details(text: str) -> dict[str, Any]:
     """A guest's JSON object as a dictionary; empty for anything else, however malformed or deep."""
     try:
-        value = json.loads(text)
+        value: object = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,0 +1,462 @@
+"""The property oracle: what must hold always, what must happen sometimes, and whether it did.
+
+Two sources become one report. Guest properties come from the machines themselves: the engine counts every evaluation,
+so the report of a moment is that of the machines' state there, and nothing is lost by going back. Host properties
+watch the event stream: the console must or must not say something, no panic, no silence, any Python callable. A host
+property is an object with state; copy() it where a history branches.
+
+A failure is dated with the moment of the request or event that broke the property.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import enum
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from .events import Event, EventKind
+from .protocol import Command, SdkEvent, parse_details
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from .values import PropertyCounts
+
+
+class PropertyKind(enum.StrEnum):
+    """What a property promises."""
+
+    ALWAYS = "always"
+    """Evaluated at least once, and true each time."""
+    ALWAYS_OR_UNREACHABLE = "always_or_unreachable"
+    SOMETIMES = "sometimes"
+    """True at least once."""
+    REACHABLE = "reachable"
+    UNREACHABLE = "unreachable"
+    EVENTUALLY = "eventually"
+    """True at the end of the settle phase."""
+
+    @property
+    def is_safety(self) -> bool:
+        """Whether a single evaluation can break it."""
+        return self in (PropertyKind.ALWAYS, PropertyKind.ALWAYS_OR_UNREACHABLE, PropertyKind.UNREACHABLE)
+
+
+class Verdict(enum.StrEnum):
+    """How a property stands."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    UNREACHED = "unreached"
+    """It waits for something that has not happened: a finding across runs, not a failure of one."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
+class At:
+    """Where in a run an evaluation happened."""
+
+    vns: int
+    vm: int
+    instret: int
+
+    def __str__(self) -> str:
+        where = f"vm{self.vm} " if self.vm >= 0 else ""
+        return f"{where}{self.vns / 1e9:.9f} s"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PropertyResult:
+    """One property of one run, or of many."""
+
+    name: str
+    kind: PropertyKind
+    passes: int = 0
+    fails: int = 0
+    example: At | None = None
+    """The first evaluation that was true."""
+    counterexample: At | None = None
+    """The first that was false."""
+    details: str = ""
+    """Of the counterexample: JSON or a line of text."""
+    runs: int = 1
+
+    @property
+    def hits(self) -> int:
+        """Evaluations."""
+        return self.passes + self.fails
+
+    @property
+    def verdict(self) -> Verdict:
+        """How it stands."""
+        kind = self.kind
+        if kind.is_safety:
+            if self.fails:
+                return Verdict.FAILED
+            wanted = kind is PropertyKind.ALWAYS
+            return Verdict.PASSED if self.passes or not wanted else Verdict.UNREACHED
+        if kind is PropertyKind.EVENTUALLY:
+            return Verdict.FAILED if self.fails else Verdict.PASSED if self.passes else Verdict.UNREACHED
+        return Verdict.PASSED if self.passes else Verdict.UNREACHED
+
+    def merged(self, other: PropertyResult) -> PropertyResult:
+        """Both together; the examples of the one merged first win."""
+        return dataclasses.replace(
+            self,
+            passes=self.passes + other.passes,
+            fails=self.fails + other.fails,
+            example=self.example or other.example,
+            counterexample=self.counterexample or other.counterexample,
+            details=self.details if self.counterexample else other.details,
+            runs=self.runs + other.runs,
+        )
+
+
+class OracleReport:
+    """All properties of a run, or of many merged, by name and kind."""
+
+    def __init__(self, results: Iterable[PropertyResult] = ()) -> None:
+        self._results: dict[tuple[str, PropertyKind], PropertyResult] = {(r.name, r.kind): r for r in results}
+
+    @property
+    def results(self) -> Sequence[PropertyResult]:
+        """In the order of first mention."""
+        return tuple(self._results.values())
+
+    @property
+    def failures(self) -> Sequence[PropertyResult]:
+        """The broken ones, the earliest first."""
+        failed = [r for r in self._results.values() if r.verdict is Verdict.FAILED]
+        return sorted(failed, key=lambda r: (r.counterexample is None, r.counterexample or At(0, 0, 0), r.name))
+
+    @property
+    def unreached(self) -> Sequence[PropertyResult]:
+        """Those that still wait for something to happen."""
+        return [r for r in self._results.values() if r.verdict is Verdict.UNREACHED]
+
+    def merge(self, other: OracleReport) -> OracleReport:
+        """A report across runs: this one's and then the other's."""
+        merged = OracleReport(self.results)
+        for key, result in other._results.items():
+            known = merged._results.get(key)
+            merged._results[key] = known.merged(result) if known else result
+        return merged
+
+    def as_dicts(self) -> list[dict[str, object]]:
+        """For JSON."""
+        return [
+            {
+                "name": r.name,
+                "kind": str(r.kind),
+                "verdict": str(r.verdict),
+                "passes": r.passes,
+                "fails": r.fails,
+                "runs": r.runs,
+                "example": dataclasses.asdict(r.example) if r.example else None,
+                "counterexample": dataclasses.asdict(r.counterexample) if r.counterexample else None,
+                "details": r.details,
+            }
+            for r in self._results.values()
+        ]
+
+
+# ---- guest properties ------------------------------------------------------------------------------------------------
+
+_KIND_OF = {
+    Command.ALWAYS: PropertyKind.ALWAYS,
+    Command.SOMETIMES: PropertyKind.SOMETIMES,
+    Command.REACHABLE: PropertyKind.REACHABLE,
+    Command.UNREACHABLE: PropertyKind.UNREACHABLE,
+}
+
+
+def announced_kind(details: Mapping[str, object]) -> PropertyKind | None:
+    """The kind that a catalog entry names, None if it names none."""
+    try:
+        return PropertyKind(str(details.get("kind", "")))
+    except ValueError:
+        return None
+
+
+class GuestProperties:
+    """Turns the machines' property tables into results.
+
+    The catalog's kinds travel as events, so note() must see the SDK events (of any run: a program's catalog is part of
+    the program). Without them an always_or_unreachable counts as an always.
+    """
+
+    def __init__(self) -> None:
+        self._announced: dict[int, tuple[PropertyKind, str]] = {}
+        self._details: dict[tuple[int, int, int], str] = {}
+
+    def note(self, event: SdkEvent, at: At) -> None:
+        """Reads one SDK event."""
+        if event.command is Command.CATALOG:
+            kind = announced_kind(event.details)
+            if kind is not None:
+                self._announced[event.id] = (kind, event.message)
+        elif event.failed:
+            self._details.setdefault((event.id, at.vm, at.instret), event.json)
+
+    def copy(self) -> GuestProperties:
+        """An independent one in the same state."""
+        other = GuestProperties()
+        other._announced = dict(self._announced)
+        other._details = dict(self._details)
+        return other
+
+    def results(self, tables: Sequence[Sequence[PropertyCounts]]) -> list[PropertyResult]:
+        """One result per property, over all machines. tables: DeterministicVm.properties() of each."""
+        found: dict[tuple[str, PropertyKind], PropertyResult] = {}
+        for vm, table in enumerate(tables):
+            for counts in table:
+                result = self._result(vm, counts)
+                if result is None:
+                    continue
+                key = (result.name, result.kind)
+                known = found.get(key)
+                found[key] = _earliest(known, result) if known else result
+        return list(found.values())
+
+    def _result(self, vm: int, counts: PropertyCounts) -> PropertyResult | None:
+        kind_announced, name = self._announced.get(counts.id, (None, counts.message))
+        if counts.command == Command.CATALOG:
+            return PropertyResult(name, kind_announced) if kind_announced else None
+        kind = _KIND_OF.get(Command(counts.command), PropertyKind.ALWAYS)
+        if kind is PropertyKind.ALWAYS and kind_announced is PropertyKind.ALWAYS_OR_UNREACHABLE:
+            kind = kind_announced
+        fail = At(counts.first_fail[0], vm, counts.first_fail[1]) if counts.first_fail else None
+        return PropertyResult(
+            counts.message or name,
+            kind,
+            counts.passes,
+            counts.fails,
+            At(counts.first_pass[0], vm, counts.first_pass[1]) if counts.first_pass else None,
+            fail,
+            self._details.get((counts.id, vm, fail.instret), "") if fail else "",
+        )
+
+
+def _earliest(a: PropertyResult, b: PropertyResult) -> PropertyResult:
+    """Two machines' results of one run."""
+    b_fails_first = b.counterexample is not None and (a.counterexample is None or b.counterexample < a.counterexample)
+    return dataclasses.replace(
+        a,
+        passes=a.passes + b.passes,
+        fails=a.fails + b.fails,
+        example=min((x for x in (a.example, b.example) if x), default=None),
+        counterexample=b.counterexample if b_fails_first else a.counterexample,
+        details=b.details if b_fails_first else a.details,
+    )
+
+
+# ---- host properties -------------------------------------------------------------------------------------------------
+
+
+class HostProperty(Protocol):
+    """A property that the host checks on the event stream. Deterministic, and copyable with copy.deepcopy."""
+
+    @property
+    def name(self) -> str:
+        """What names it in reports."""
+        ...
+
+    def on_event(self, event: Event) -> None:
+        """Sees every event once, in order."""
+        ...
+
+    def on_time(self, vns: int) -> None:
+        """The cluster has come to this time; every event before it was seen."""
+        ...
+
+    def result(self) -> PropertyResult:
+        """How it stands now."""
+        ...
+
+
+class _Counting:
+    """What the host properties have in common."""
+
+    def __init__(self, name: str, kind: PropertyKind) -> None:
+        self._result = PropertyResult(name, kind)
+
+    @property
+    def name(self) -> str:
+        return self._result.name
+
+    def on_time(self, vns: int) -> None:
+        pass
+
+    def result(self) -> PropertyResult:
+        return self._result
+
+    def _count(self, passed: bool, at: At, details: str = "") -> None:
+        r = self._result
+        if passed:
+            self._result = dataclasses.replace(r, passes=r.passes + 1, example=r.example or at)
+        else:
+            self._result = dataclasses.replace(
+                r,
+                fails=r.fails + 1,
+                counterexample=r.counterexample or at,
+                details=r.details if r.counterexample else details,
+            )
+
+
+def _at(event: Event) -> At:
+    return At(event.vns, event.vm, event.instret)
+
+
+class ConsoleNever(_Counting):
+    """No console line may match a regular expression (of some machines, or all)."""
+
+    def __init__(self, pattern: str, name: str | None = None, vms: Iterable[int] | None = None) -> None:
+        super().__init__(name or f"console never says {pattern!r}", PropertyKind.UNREACHABLE)
+        self._pattern = re.compile(pattern)
+        self._vms = None if vms is None else frozenset(vms)
+
+    def on_event(self, event: Event) -> None:
+        if event.kind is EventKind.CONSOLE and (self._vms is None or event.vm in self._vms):
+            text = str(event.data)
+            if self._pattern.search(text):
+                self._count(False, _at(event), text)
+
+
+class ConsoleSometimes(_Counting):
+    """Some console line must match a regular expression."""
+
+    def __init__(self, pattern: str, name: str | None = None, vms: Iterable[int] | None = None) -> None:
+        super().__init__(name or f"console says {pattern!r}", PropertyKind.SOMETIMES)
+        self._pattern = re.compile(pattern)
+        self._vms = None if vms is None else frozenset(vms)
+
+    def on_event(self, event: Event) -> None:
+        if event.kind is EventKind.CONSOLE and (self._vms is None or event.vm in self._vms):
+            text = str(event.data)
+            if self._pattern.search(text):
+                self._count(True, _at(event), text)
+
+
+KERNEL_TROUBLE = (
+    ("no kernel panic", r"Kernel panic - not syncing"),
+    ("no kernel oops", r"\b(Oops: [0-9a-f]{4}|BUG: (?!soft lockup)|general protection fault|kernel BUG at)"),
+    ("no soft lockup", r"(soft lockup|rcu_\w+ self-detected stall|hung_task|blocked for more than \d+ seconds)"),
+)
+"""(name, regular expression) of what Linux prints when it is in trouble."""
+
+
+def kernel_properties() -> list[HostProperty]:
+    """No panic, no oops, no soft lockup on any console."""
+    return [ConsoleNever(pattern, name) for name, pattern in KERNEL_TROUBLE]
+
+
+class NoGuestEnds(_Counting):
+    """No machine may end by itself: power off, reset, triple fault."""
+
+    def __init__(self) -> None:
+        super().__init__("no guest ends by itself", PropertyKind.UNREACHABLE)
+
+    def on_event(self, event: Event) -> None:
+        if event.kind is EventKind.END:
+            self._count(False, _at(event), str(event.data))
+
+
+class Progress(_Counting):
+    """The cluster must not be silent for too long: some console line or SDK event every `limit_ns`."""
+
+    def __init__(self, limit_ns: int) -> None:
+        super().__init__(f"progress every {limit_ns / 1e9:g} virtual seconds", PropertyKind.ALWAYS)
+        self._limit_ns = limit_ns
+        self._last = 0
+        self._told = False
+
+    def on_event(self, event: Event) -> None:
+        if event.kind in (EventKind.CONSOLE, EventKind.SDK):
+            self._look(event.vns)
+            self._last, self._told = max(self._last, event.vns), False
+            self._count(True, _at(event))
+
+    def on_time(self, vns: int) -> None:
+        self._look(vns)
+
+    def _look(self, vns: int) -> None:
+        if not self._told and vns - self._last > self._limit_ns:
+            self._told = True
+            self._count(False, At(self._last + self._limit_ns, -1, 0), f"nothing since {self._last / 1e9:.3f} s")
+
+
+class Check(_Counting):
+    """Any Python callable over the event stream.
+
+    The callable gets the event and a dictionary of its own to remember things in, and returns None (nothing to say),
+    True (held) or a line of text saying how it was broken.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        check: Callable[[Event, dict[str, object]], bool | str | None],
+        kind: PropertyKind = PropertyKind.ALWAYS_OR_UNREACHABLE,
+    ) -> None:
+        super().__init__(name, kind)
+        self._check = check
+        self._memory: dict[str, object] = {}
+
+    def on_event(self, event: Event) -> None:
+        said = self._check(event, self._memory)
+        if said is None:
+            return
+        self._count(said is True, _at(event), said if isinstance(said, str) else "")
+
+
+# ---- the oracle ------------------------------------------------------------------------------------------------------
+
+
+class PropertyOracle:
+    """Watches one run: feed it the events in order, ask it for a report at any moment."""
+
+    def __init__(self, host: Iterable[HostProperty] = ()) -> None:
+        self._guest = GuestProperties()
+        self._host: list[HostProperty] = list(host)
+
+    def feed(self, events: Iterable[Event], now_vns: int) -> None:
+        """What happened up to now_vns, in order."""
+        for event in events:
+            if isinstance(event.data, SdkEvent):
+                self._guest.note(event.data, _at(event))
+            for prop in self._host:
+                prop.on_event(event)
+        for prop in self._host:
+            prop.on_time(now_vns)
+
+    def copy(self) -> PropertyOracle:
+        """An independent one in the same state, for another branch."""
+        other = PropertyOracle()
+        other._guest = self._guest.copy()
+        other._host = copy.deepcopy(self._host)
+        return other
+
+    def report(self, tables: Sequence[Sequence[PropertyCounts]]) -> OracleReport:
+        """How all properties stand. tables: DeterministicVm.properties() of each machine."""
+        return OracleReport([*self._guest.results(tables), *(prop.result() for prop in self._host)])
+
+
+__all__ = [
+    "At",
+    "Check",
+    "ConsoleNever",
+    "ConsoleSometimes",
+    "GuestProperties",
+    "HostProperty",
+    "NoGuestEnds",
+    "OracleReport",
+    "Progress",
+    "PropertyKind",
+    "PropertyOracle",
+    "PropertyResult",
+    "Verdict",
+    "announced_kind",
+    "kernel_properties",
+    "parse_details",
+]
