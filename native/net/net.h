@@ -22,15 +22,17 @@ struct cc_frame {
 };
 
 /* queue.c */
-void cc_net_reset(cc_machine *m);                       /* empty boxes; does nothing without a network device */
+void cc_net_reset(cc_machine *m);                       /* empties the boxes and disarms CC_EV_NET */
 /* The device sends a frame now; false if the outbox is full, and then it is dropped and counted. */
 bool cc_outbox_push(cc_machine *m, const uint8_t *data, uint32_t size);
 bool cc_outbox_first(const cc_machine *m, struct cc_frame *out);
 void cc_outbox_pop(cc_machine *m);
+uint64_t cc_outbox_dropped(const cc_machine *m);        /* frames that found no room */
 /* The fabric queues a frame for arrival at f->vns and arms CC_EV_NET; false if the inbox is full. */
 bool cc_inbox_push(cc_machine *m, const struct cc_frame *f);
 /* The frame that arrives first, whether or not its time has come. */
 bool cc_inbox_first(const cc_machine *m, struct cc_frame *out);
 void cc_inbox_pop(cc_machine *m);                       /* arms CC_EV_NET for the next one */
+uint32_t cc_inbox_count(const cc_machine *m);
 
 #endif
