@@ -42,14 +42,21 @@ $(VENV)/.python:
 	    { echo 'cc-tui needs python3 3.11 or later; name one with: make PYTHON=/path/to/python3' >&2; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	    { echo 'python3 has no venv module; install it (Debian, Ubuntu: apt install python3-venv)' >&2; exit 2; }
-	@echo 'setting up $(VENV) (once)' >&2
-	@# The compiler works while pip does; native/build.py below waits for it. Without a compiler, pip brings one later.
-	@for cc in "$$CC" cc gcc clang; do command -v "$${cc:-none}" >/dev/null 2>&1 && \
-	    { $(PYTHON) native/build.py --objects >/dev/null 2>&1 & break; }; done; $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(VENV)
 	@touch $@
 
+# The compiler works while pip does, and is waited for here, whatever it says: native/build.py below goes on where it
+# stopped. Without a compiler, pip brings one then.
 $(VENV)/.packages: $(VENV)/.python requirements/run.txt
-	@$(PIP) -r requirements/run.txt
+	@[ -x $(BIN)/python ] || echo 'setting up $(VENV) (once)' >&2
+	@compiling=; \
+	for cc in "$$CC" cc gcc clang; do \
+	    if command -v "$${cc:-none}" >/dev/null 2>&1; then \
+	        $(PYTHON) native/build.py --objects </dev/null >/dev/null 2>&1 & compiling=$$!; break; \
+	    fi; \
+	done; \
+	{ [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); } && $(PIP) -r requirements/run.txt; status=$$?; \
+	[ -z "$$compiling" ] || wait $$compiling || :; exit $$status
 	@touch $@
 
 $(VENV)/.packages-dev: $(VENV)/.packages requirements/dev.txt
@@ -80,7 +87,7 @@ lock: $(VENV)/.packages  ## renew requirements/*.txt from pyproject.toml
 	$(PIP) $(PIP_TOOLS)
 	for set in run dev; do \
 	    $(BIN)/pip-compile --quiet --upgrade --no-header --no-emit-index-url --no-emit-find-links \
-	        --no-emit-trusted-host --allow-unsafe --strip-extras --annotation-style=line --no-build-isolation \
+	        --no-emit-trusted-host --allow-unsafe --strip-extras --annotation-style=line --no-build-isolation --generate-hashes \
 	        $$([ $$set = dev ] && echo --extra dev -c requirements/run.txt) \
 	        -o requirements/$$set.txt pyproject.toml || exit 1; \
 	done

@@ -6,8 +6,10 @@
 #include "exec.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #define HASH_BITS 15
+#define HUGE_PAGE ((size_t)2 << 20)
 
 struct cc_codecache {
     uint8_t *arena;
@@ -279,7 +281,10 @@ int cc_code_new(cc_cpu *cpu, uint32_t kib)
     }
     free(c->arena);
     c->size = (size_t)kib * 1024 < 2 * BLOCK_BYTES_MAX ? 2 * BLOCK_BYTES_MAX : (size_t)kib * 1024;
-    c->arena = aligned_alloc(64, (c->size + 63) & ~(size_t)63);
+    c->arena = aligned_alloc(HUGE_PAGE, (c->size + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1));
+    /* Only a hint: a booting kernel fills megabytes with decoded code, and faults them in one by one otherwise. */
+    if (c->arena)
+        (void)madvise(c->arena, c->size, MADV_HUGEPAGE);
     c->used = 0;
     c->epoch++;
     cc_jcache_bump(cpu, 0);
