@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cc_tui.commands import Bench, Command, CommandError, EngineCommand, Notice, carry_out, parse, parse_script
 from cc_tui.commands.engine import Pause, Source, Type
@@ -40,6 +40,8 @@ class MachineView:
     registers: Registers
     code: bytes
     """Bytes from RIP on; fewer than CODE_BYTES where they are not mapped."""
+    before: Registers | None
+    """The registers where the cursor last rested, if that was elsewhere and the same machine was in focus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,15 @@ class Crashed:
 Event = SessionView | Notice | Progress | Finished | Crashed
 
 
+class _Rest(NamedTuple):
+    """Where the cursor rested, and the registers of the machine in focus there."""
+
+    machine: int
+    branch: str
+    position: Position
+    registers: Registers
+
+
 @dataclass(slots=True)
 class _Job:
     command: EngineCommand
@@ -138,10 +149,12 @@ class Session:
         self._closing = False
         self._busy: EngineCommand | None = None
         self._cancelling = False
+        self._resting = False
         self._crash: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._watch = _Watch()
         self._base_s = self._base_vns = 0.0
+        self._rests: tuple[_Rest | None, _Rest | None] = (None, None)
         self._slice_ns = SLICE_NS_MIN
         self.view = self._picture(at_rest=True)
         """The latest picture."""
@@ -187,6 +200,7 @@ class Session:
         with self._wake:
             if self._crash is None:
                 self._jobs.append(job)
+                self._resting = False
                 self._wake.notify()
         if self._crash is not None and not job.done.done():
             job.done.set_exception(self._crash)
@@ -207,6 +221,12 @@ class Session:
         """Is a command under way or waiting?"""
         with self._wake:
             return self._busy is not None or bool(self._jobs)
+
+    @property
+    def idle(self) -> bool:
+        """Does the engine's thread wait for a command? Then everything that it had to say has been published."""
+        with self._wake:
+            return self._resting
 
     def execute(self, line: str) -> None:
         """Carry out a line of the command language and wait for it. Raises ChaosControlError."""
@@ -273,7 +293,9 @@ class Session:
                     self._busy, self._cancelling = job.command, False
                     return job
                 if not self._bench.running:
+                    self._resting = True
                     self._wake.wait()
+                    self._resting = False
                 elif (delay_s := self._ahead_s()) > 0:
                     self._wake.wait(delay_s)
                 else:
@@ -407,15 +429,25 @@ class Session:
             running=bench.running,
             flat_out=bench.flat_out,
             moment=multiverse.moment() if at_rest else None,
-            machine=self._machine_view(),
+            machine=self._machine_view(at_rest=at_rest),
             rate=0.0 if at_rest else self._watch.rate(multiverse),
             unsaved_inputs=bench.script.unsaved_inputs,
         )
 
-    def _machine_view(self) -> MachineView:
-        machine = self._multiverse.machines[self._bench.focus]
+    def _machine_view(self, *, at_rest: bool) -> MachineView:
+        focus, multiverse = self._bench.focus, self._multiverse
+        machine = multiverse.machines[focus]
         registers = machine.registers()
-        return MachineView(self._bench.focus, registers, _read_code(machine, registers.rip))
+        # Pictures come while something is under way too, as many as time allows: what they show must not count.
+        before, last = self._rests
+        if at_rest:
+            rest = _Rest(focus, multiverse.branch.name, multiverse.position, registers)
+            if last is None or rest[:3] != last[:3]:
+                before, last = self._rests = last, rest
+        else:
+            before = last
+        known = before.registers if before is not None and before.machine == focus else None
+        return MachineView(focus, registers, _read_code(machine, registers.rip), known)
 
 
 def _read_code(machine: Any, rip: int) -> bytes:

@@ -11,15 +11,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from cc_tui.commands import BY_NAME, SPECS
-from cc_tui.tui.keymap import (
-    CONSOLE_KEYS,
-    KEYS,
-    LIST_KEYS,
-    MACHINE_KEYS,
-    MERGED_KEYS,
-    PaneKey,
-    show_keys,
-)
+from cc_tui.tui.keymap import CONSOLE_KEYS, KEYS, MERGED_KEYS, PaneKey, show_keys
+from cc_tui.tui.panes.side import SIDE_PANES
 from cc_tui.tui.theme import app_of
 
 HELP_COLUMNS_MAX = 104
@@ -34,16 +27,7 @@ _PANES: dict[str, tuple[str, tuple[PaneKey, ...], str]] = {
         r'makes a branch first. An escape for the guest: type 0 "\e".',
     ),
     "all": ("All consoles", MERGED_KEYS, "The lines of all consoles by the virtual time at which they began."),
-    "machine": (
-        "Machine", MACHINE_KEYS,
-        "Registers and code of the machine in focus at the cursor; what changed since the last picture stands out.",
-    ),
-    "branches": ("Branches", LIST_KEYS, "The tree of histories, each with its span; enter goes to the end of one."),
-    "events": (
-        "Events", LIST_KEYS,
-        "What happened on this line of history: i an input, b a branch, m a mark, ! a machine that stopped, l a line "
-        "of a machine's own log. Enter goes to just before it.",
-    ),
+    **{pane.NAME: (pane.NAME.capitalize(), pane.PANE_KEYS, pane.ABOUT) for pane in SIDE_PANES},
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ class Key:
     help: str
     group: str
     hint: str = ""
-    """A word for the hint line, if it belongs there."""
+    """A word for the hint line, where HINTS and PINNED name it."""
 
 
 KEYS: tuple[Key, ...] = (
@@ -45,19 +45,27 @@ KEYS: tuple[Key, ...] = (
     Key("run.slower", "less_than_sign", "!slower", "run slower", "Running"),
     Key("run.cancel", "escape", "!cancel", "stop what is under way; back to the end of the console", "Running"),
     Key("history.branch", "b", "branch", "a branch from here", "Histories", "branch"),
-    Key("history.mark", "m", "mark", "mark this moment", "Histories"),
+    Key("history.mark", "m", "mark", "mark this moment", "Histories", "mark"),
     Key("history.copy", "y", "copy", "copy this moment", "Histories"),
-    Key("pane.search", "slash", "!prompt find", "search the console in view, upwards", "Panes"),
-    Key("pane.next", "tab", "!pane 1", "next pane", "Panes"),
+    Key("pane.search", "slash", "!prompt find", "search the console in view, upwards", "Panes", "search"),
+    Key("pane.next", "tab", "!pane 1", "next pane", "Panes", "pane"),
     Key("pane.previous", "shift+tab", "!pane -1", "pane before", "Panes"),
     Key("pane.maximise", "z", "maximise", "the pane on the whole screen, and back", "Panes"),
     *(Key(f"pane.{at}", str(at), f"!tab {at}", f"tab {at}", "Panes") for at in range(1, 10)),
     Key("app.command", "colon", "!prompt", "command line", "Program", "command"),
     Key("app.palette", "ctrl+p", "!palette", "every command, searchable", "Program"),
     Key("app.help", "question_mark", "help", "this help", "Program", "help"),
-    Key("app.quit", "q", "quit", "leave", "Program"),
+    Key("app.quit", "q", "quit", "leave", "Program", "quit"),
 )
 """Keys of the main screen."""
+
+HINTS = (
+    "time.step", "time.tick", "history.branch", "time.goto", "pane.next", "time.next", "time.continue", "time.insn",
+    "history.mark", "pane.search",
+)  # fmt: skip
+"""Keys for the hint line, the most useful first: as many as fit."""
+PINNED = ("app.command", "app.help", "app.quit")
+"""Keys at its right end, always."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,11 @@ from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
 from cc_tui.commands import BY_NAME, completions
+from cc_tui.tui.theme import app_of
 
 HISTORY_MAX = 200
+USAGE_PERCENT = 60
+"""Share of the row that the description of a command may take; a longer one is cut down to its usage."""
 
 
 class _Completion(Suggester):
@@ -59,12 +62,16 @@ class Prompt(Horizontal):
     def _input(self) -> Input:
         return self.query_one("#prompt-input", Input)
 
-    def open(self, kind: str) -> None:
-        """Show it: kind is empty for a command line, or the command that the text belongs to."""
+    def open(self, kind: str, text: str = "") -> None:
+        """Show it with `text` in it, to be taken or typed over.
+
+        `kind` is empty for a command line, or the command that the text belongs to.
+        """
         self.prefix = f"{kind} " if kind else ""
         self.query_one("#prompt-label", Static).update({"": " :", "find": " /"}.get(kind, f" {kind}:"))
         self._back = 0
-        self._input.value = ""
+        self._input.value = text
+        self._input.action_select_all()
         self.query_one("#prompt-usage", Static).update(self._usage(""))
         self.display = True
         self._input.focus()
@@ -79,7 +86,8 @@ class Prompt(Horizontal):
         spec = BY_NAME.get(name)
         if spec is None:
             return ""
-        return f"{spec.usage}  {spec.summary} "
+        whole = f"{spec.usage}  {spec.summary} "
+        return whole if len(whole) <= app_of(self).size.width * USAGE_PERCENT // 100 else f"{spec.usage} "
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

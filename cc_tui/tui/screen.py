@@ -14,7 +14,6 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import OptionList
 
 from cc_tui.commands import SPECS, CommandError, EngineCommand, FrontendCommand, Notice, parse
 from cc_tui.commands.engine import Focus, Goto, Insn, Pause, Run, Source, Speed, StepSize, Type, reason
@@ -24,23 +23,20 @@ from cc_tui.places import state_dir
 from cc_tui.session import Event, Finished, Progress, Session, SessionView
 from cc_tui.settings import Settings
 from cc_tui.tui.dialogs import HelpScreen, LeaveScreen
-from cc_tui.tui.keymap import BY_ID, KEYS, Key, main_bindings, show_keys
+from cc_tui.tui.keymap import BY_ID, HINTS, KEYS, PINNED, Key, main_bindings, show_keys
+from cc_tui.tui.layout import BAR_ROWS, Shape, grid_fits, is_wide, share_rows
 from cc_tui.tui.lines import LineView
 from cc_tui.tui.panes.bars import HintBar, StatusBar, Tab, TabBar, Timeline
-from cc_tui.tui.panes.branches import BranchPane
 from cc_tui.tui.panes.console import MergedConsole, SerialConsole
-from cc_tui.tui.panes.events import EventPane
 from cc_tui.tui.panes.machine import MachinePane
+from cc_tui.tui.panes.pane import Ask, SidePane
+from cc_tui.tui.panes.side import SIDE_NAMES, SIDE_PANES
 from cc_tui.tui.prompt import Prompt
 from cc_tui.tui.theme import app_of, is_dark, machine_colour
 from chaoscontrol.errors import ChaosControlError
 
-WIDE_COLUMNS = 120
-GRID_ROWS_MIN = 10
-"""A console in the grid has at least this many rows."""
-GRID_MACHINES_MAX = 4
 SPEEDS: tuple[float | None, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, None)
-SIDE = ("machine", "branches", "events")
+SHAPES = tuple(Shape(pane.NAME, pane.ROWS_MIN, pane.WEIGHT) for pane in SIDE_PANES)
 
 
 class MainScreen(Screen[None], inherit_bindings=False):
@@ -65,12 +61,14 @@ class MainScreen(Screen[None], inherit_bindings=False):
         self._machines = count
         tabs = [Tab(str(machine), f"vm{machine}", machine) for machine in range(count)]
         tabs += [Tab("all", "all")] if count > 1 else []
-        tabs += [Tab(name, name) for name in SIDE]
+        tabs += [Tab(name, name) for name in SIDE_NAMES]
         self._tabs = tabs
         self._current = "0"
         """The pane in view, as `view` names it."""
         self._console_view = "0"
         """The console that is or was last in view: a machine's number, `all` or `grid`."""
+        self._side_view = SIDE_NAMES[0]
+        """The side pane that is or was last in view."""
         self._maximised = False
         self._found = ""
         """The last text searched for."""
@@ -88,9 +86,8 @@ class MainScreen(Screen[None], inherit_bindings=False):
                 if self._machines > 1:
                     yield MergedConsole()
             with Vertical(id="side"):
-                yield MachinePane()
-                yield BranchPane()
-                yield EventPane()
+                for make in SIDE_PANES:
+                    yield make()
         yield Timeline()
         yield StatusBar()
         yield HintBar()
@@ -101,7 +98,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         for machine in range(self._machines):
             self._pane(str(machine)).border_title = f"vm{machine}"
         self._colour_titles()
-        for name in ("all", *SIDE) if self._machines > 1 else SIDE:
+        for name in ("all", *SIDE_NAMES) if self._machines > 1 else SIDE_NAMES:
             self._pane(name).border_title = name
         if self._machines > 1:
             self._current = self._console_view = "grid" if self._grid_fits() else "all"
@@ -127,11 +124,15 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     @property
     def wide(self) -> bool:
-        return app_of(self).size.width >= WIDE_COLUMNS
+        return is_wide(app_of(self).size.width)
 
     def _grid_fits(self) -> bool:
-        rows = app_of(self).size.height - 4
-        return self.wide and 2 <= self._machines <= GRID_MACHINES_MAX and rows // self._machines >= GRID_ROWS_MIN
+        size = app_of(self).size
+        return grid_fits(size.width, size.height, self._machines)
+
+    @property
+    def _side_panes(self) -> list[SidePane]:
+        return [pane for make in SIDE_PANES for pane in self.query(make)]
 
     def _pane(self, name: str) -> Widget:
         if name == "grid":
@@ -152,19 +153,24 @@ class MainScreen(Screen[None], inherit_bindings=False):
         consoles = self._consoles_in_view()
         if self._maximised and self._current == "grid":
             consoles = [str(self.session.view.focus)]
-        side = self._current in SIDE
+        side = self._current in SIDE_NAMES
         self.query_one("#consoles").display = not (alone and side)
         self.query_one("#side").display = side or not alone
         for name in [str(machine) for machine in range(self._machines)] + (["all"] if self._machines > 1 else []):
             self._pane(name).display = name in consoles
-        for name in SIDE:
-            self._pane(name).display = name == self._current or not alone
+        rows = app_of(self).size.height - BAR_ROWS
+        given = {self._side_view: rows} if alone else share_rows(SHAPES, rows, self._side_view)
+        for pane in self._side_panes:
+            pane.display = pane.NAME in given
+            pane.styles.height = "100%" if alone else given.get(pane.NAME, 0)
         self.set_class(alone, "-alone")
         self._refresh_panes(self.session.view)
 
     def view_pane(self, name: str) -> None:
         """Bring a pane into view and focus it."""
-        if name not in SIDE:
+        if name in SIDE_NAMES:
+            self._side_view = name
+        else:
             self._console_view = name
         self._current = name
         self._arrange()
@@ -195,7 +201,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             return str(widget.machine)
         if isinstance(widget, MergedConsole):
             return "all"
-        return widget.id if widget.id in SIDE else None
+        return widget.id if widget.id in SIDE_NAMES else None
 
     def _focus_machine(self, machine: int) -> None:
         if self.session.view.focus != machine:
@@ -235,7 +241,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             if merged.display:
                 merged.show(view)
         side = self.query_one("#side").display
-        for pane in (self.query_one(MachinePane), self.query_one(BranchPane), self.query_one(EventPane)):
+        for pane in self._side_panes:
             if side and pane.display:
                 pane.show(view)
         self.set_class(not view.at_end, "-past")
@@ -262,19 +268,17 @@ class MainScreen(Screen[None], inherit_bindings=False):
         hints = [("space", "pause" if view.running else "run")]
         if isinstance(focused, SerialConsole):
             hints.append(("enter", "type"))
-        elif isinstance(focused, OptionList):
-            hints.append(("enter", "go there"))
-        elif isinstance(focused, MachinePane) and self._machines > 1:
-            hints.append(("← →", "machine"))
-        pinned: list[tuple[str, str]] = []
-        for key in KEYS:
-            if key.hint and key.id != "run.toggle":
-                back = BY_ID.get(f"{key.id}-back")
-                keys = self._shown_keys(key).split()[0]
-                if isinstance(back, Key):
-                    keys += f" {self._shown_keys(back).split()[0]}"
-                (pinned if key.group == "Program" else hints).append((keys, key.hint))
-        bar.show_hints(hints, pinned)
+        elif isinstance(focused, SidePane):
+            hints += focused.hints(view)
+        hints += [self._hint(key_id) for key_id in HINTS]
+        bar.show_hints(hints, [self._hint(key_id) for key_id in PINNED])
+
+    def _hint(self, key_id: str) -> tuple[str, str]:
+        """The first key of a binding, with the one that goes back, and a word for it."""
+        key, back = BY_ID[key_id], BY_ID.get(f"{key_id}-back")
+        assert isinstance(key, Key), "hints are about the main screen's keys"
+        keys = self._shown_keys(key).split()[0]
+        return (f"{keys} {self._shown_keys(back).split()[0]}" if isinstance(back, Key) else keys), key.hint
 
     @property
     def _remapped(self) -> dict[str, str]:
@@ -303,6 +307,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     def run_line(self, line: str) -> None:
         """Carry out a line of the command language."""
+        self.query_one(HintBar).show_notice(None)
         try:
             command = parse(line, quantum_ns=self.session.quantum_ns)
         except CommandError as error:
@@ -435,9 +440,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if answer == "leave":
             self._leave(None)
         elif answer == "save":
-            prompt = self.query_one(Prompt)
-            prompt.open("save")
-            self._say(f"for example {Path(state_dir()) / 'session.cc'}")
+            self._open_prompt("save", quote(str(Path(state_dir()) / "session.cc")))
 
     def _leave(self, crash: BaseException | None) -> None:
         leave = getattr(app_of(self), "leave", None)
@@ -457,7 +460,12 @@ class MainScreen(Screen[None], inherit_bindings=False):
                 yield SystemCommand(spec.name, about, partial(self.run_line, spec.name))
 
     def _prompt_for(self, name: str) -> None:
-        self.query_one(Prompt).open(name)
+        self._open_prompt(name)
+
+    def _open_prompt(self, kind: str, text: str = "") -> None:
+        # It takes the hints' row, so that nothing above moves.
+        self.query_one(HintBar).display = False
+        self.query_one(Prompt).open(kind, text)
 
     # ---- keys -------------------------------------------------------------------------------------------------------
 
@@ -482,7 +490,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             self.view_pane(self._tabs[int(number) - 1].name)
 
     def _do_prompt(self, kind: str) -> None:
-        self.query_one(Prompt).open(kind)
+        self._open_prompt(kind)
 
     def _do_toggle(self, _: str) -> None:
         self._ran_for_typing = False
@@ -517,7 +525,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             names = [tab.name for tab in self._tabs]
             here = self._current if self._current in names else str(self.session.view.focus)
         else:
-            names = [*self._consoles_in_view(), *SIDE]
+            names = [*self._consoles_in_view(), *SIDE_NAMES]
             here = (self._name_of(self.focused) if self.focused is not None else None) or names[0]
         at = names.index(here) if here in names else 0
         name = names[(at + int(by)) % len(names)]
@@ -541,6 +549,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     @on(Prompt.Closed)
     def _prompt_closed(self) -> None:
+        self.query_one(HintBar).display = True
         self._pane(self._current).focus()
 
     @on(SerialConsole.Typed)
@@ -568,13 +577,9 @@ class MainScreen(Screen[None], inherit_bindings=False):
     def _browsed(self) -> None:
         self._hints()
 
-    @on(OptionList.OptionSelected, "#branches")
-    def _branch_chosen(self, message: OptionList.OptionSelected) -> None:
-        self.run_line(f"goto {message.option_id}")
-
-    @on(OptionList.OptionSelected, "#events")
-    def _event_chosen(self, message: OptionList.OptionSelected) -> None:
-        self.run_line(f"goto {quote(self.query_one(EventPane).place(message.option_index))}")
+    @on(Ask)
+    def _asked(self, message: Ask) -> None:
+        self.run_line(message.line)
 
 
 __all__ = ["MainScreen"]

@@ -4,6 +4,9 @@ import asyncio
 from contextlib import asynccontextmanager
 from unittest import mock
 
+from idle import rest
+from textual._compositor import CompositorUpdate
+from textual._context import visible_screen_stack
 from toys.cluster import ToyCluster
 
 from cc_tui.session import Session
@@ -11,6 +14,7 @@ from cc_tui.settings import Settings
 from cc_tui.tui.app import CcApp
 from cc_tui.tui.panes.bars import HintBar
 from cc_tui.tui.screen import MainScreen
+from cc_tui.tui.terminal import Terminal
 
 KEY_NAMES = {" ": "space", "-": "minus", ".": "full_stop", "/": "slash", ":": "colon", '"': "quotation_mark",
              "\\": "backslash", "_": "underscore", "@": "at", "+": "plus", ">": "greater_than_sign",
@@ -20,23 +24,12 @@ KEY_NAMES = {" ": "space", "-": "minus", ".": "full_stop", "/": "slash", ":": "c
 class Interface:
     """A running application and the pilot that drives it."""
 
-    def __init__(self, app: CcApp, pilot) -> None:
-        self.app, self.pilot, self.session = app, pilot, app.session
+    def __init__(self, app: CcApp, pilot, terminal: Terminal) -> None:
+        self.app, self.pilot, self.session, self.terminal = app, pilot, app.session, terminal
 
     async def settle(self) -> None:
         """Wait until commands are carried out and the screen shows it."""
-        quiet = 0
-        for _ in range(4000):
-            await asyncio.sleep(0.002)
-            quiet = 0 if self.session.busy or self._messages_wait() else quiet + 1
-            if quiet == 4:
-                return
-        raise AssertionError("the interface does not come to rest")
-
-    def _messages_wait(self) -> bool:
-        nodes = [self.app, *self.app.screen_stack]
-        nodes += [widget for screen in self.app.screen_stack for widget in screen.walk_children()]
-        return any(not node._message_queue.empty() for node in nodes)
+        await rest(self.app, self.session)
 
     async def press(self, *keys: str) -> None:
         for key in keys:
@@ -87,8 +80,14 @@ class Interface:
 
     @property
     def rows(self) -> list[str]:
-        """The screen as text."""
+        """The screen as text, drawn anew."""
+        visible_screen_stack.set(self.app._background_screens)
         return [strip.text.rstrip() for strip in self.app.screen._compositor.render_strips()]
+
+    @property
+    def picture(self) -> list[str]:
+        """What a terminal shows that was sent what the interface has written so far."""
+        return [row.text for row in self.terminal.rows]
 
     @property
     def text(self) -> str:
@@ -100,6 +99,13 @@ async def _soon(*_: object) -> None:
     await asyncio.sleep(0.001)
 
 
+def _display(app: CcApp, update, terminal: Terminal) -> None:
+    """What Textual writes to a terminal; without one it would not even render it."""
+    if isinstance(update, CompositorUpdate) and not app._batch_count:
+        terminal.feed(update.render_segments(app.console).encode())
+    app.post_display_hook()
+
+
 @asynccontextmanager
 async def interface(
     count: int = 2, size: tuple[int, int] = (80, 24), *, settings: Settings | None = None, cluster=None, run=False
@@ -108,11 +114,16 @@ async def interface(
     session = Session(cluster or ToyCluster(count), keyframe_insns=1_000)
     # The toys manage about a hundredth of real time.
     app = CcApp(session, settings or Settings(speed=0.01), run=run)
-    patches = [mock.patch("textual.app.wait_for_idle", _soon), mock.patch("textual.pilot.wait_for_idle", _soon)]
+    terminal = Terminal(*size)
+    patches = [
+        mock.patch("textual.app.wait_for_idle", _soon),
+        mock.patch("textual.pilot.wait_for_idle", _soon),
+        mock.patch.object(CcApp, "_display", lambda app, _, update: _display(app, update, terminal)),
+    ]
     try:
-        with patches[0], patches[1]:
+        with patches[0], patches[1], patches[2]:
             async with app.run_test(size=size) as pilot:
-                shown = Interface(app, pilot)
+                shown = Interface(app, pilot, terminal)
                 await shown.settle()
                 yield shown
     finally:

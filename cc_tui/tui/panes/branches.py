@@ -1,12 +1,12 @@
 """The branch pane: the tree of histories. Choosing one goes to its end."""
 
 from rich.text import Text
-from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from cc_tui.commands.language import bytes_to_text, quote
 from cc_tui.session import SessionView
 from cc_tui.tui.keymap import LIST_KEYS, pane_bindings
+from cc_tui.tui.panes.pane import ListPane
 from cc_tui.tui.theme import app_of
 from chaoscontrol.timetravel import Branch, GivenInput, typed_lines
 
@@ -46,29 +46,38 @@ def seconds(vns: int) -> str:
     return f"{vns // 1_000_000_000}.{vns % 1_000_000_000 // 1000:06}"
 
 
-class BranchPane(OptionList):
+class BranchPane(ListPane):
     """A list drawn as a tree."""
 
+    NAME = "branches"
+    ABOUT = "The tree of histories, each with its span; enter goes to the end of one."
     BINDINGS = pane_bindings(LIST_KEYS)
 
     def __init__(self) -> None:
-        super().__init__(id="branches", compact=True)
+        super().__init__()
         self._shown: object = None
+        self._names: list[str] = []
+        self._branch = ""
 
     def show(self, view: SessionView) -> None:
         """Show the tree as it is in this picture."""
         # Ends move all the time while running; that alone is not worth a new list more often than it can be read.
-        ends = tuple(branch.end.vns // (1_000_000 if view.running else 1) for branch in view.branches)
-        state = (view.branch.name, ends, tuple(len(branch.inputs) for branch in view.branches))
+        ends = tuple((branch.end.vns // (1_000_000 if view.running else 1), branch.endings) for branch in view.branches)
+        state = (view.branch.name, view.running, ends, tuple(len(branch.inputs) for branch in view.branches))
         if state == self._shown:
             return
         self._shown = state
-        highlighted = self.highlighted
-        self.set_options(
-            Option(self._prompt(prefix, branch, view), id=branch.name) for prefix, branch in tree(view.branches)
-        )
-        if highlighted is not None and highlighted < self.option_count:
-            self.highlighted = highlighted
+        # The cursor's branch is highlighted until another is looked at; that one stays wherever the tree puts it.
+        moved, self._branch = view.branch.name != self._branch, view.branch.name
+        looked_at = None if moved or self.highlighted is None else self._names[self.highlighted]
+        drawn = tree(view.branches)
+        self._names = [branch.name for _, branch in drawn]
+        wanted = looked_at if looked_at in self._names else self._branch
+        options = [Option(self._prompt(prefix, branch, view), id=branch.name) for prefix, branch in drawn]
+        self.replace(options, self._names.index(wanted))
+
+    def place(self, index: int) -> str:
+        return self._names[index]
 
     def _prompt(self, prefix: str, branch: Branch, view: SessionView) -> Text:
         colours = app_of(self).theme_variables

@@ -6,7 +6,6 @@ Every kind has a letter: i an input, b a fork, m a mark, ! a machine that stoppe
 from typing import NamedTuple
 
 from rich.text import Text
-from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from cc_tui.commands.language import bytes_to_text, quote
@@ -14,6 +13,7 @@ from cc_tui.commands.place import exact_place
 from cc_tui.session import SessionView
 from cc_tui.tui.keymap import LIST_KEYS, pane_bindings
 from cc_tui.tui.panes.branches import seconds
+from cc_tui.tui.panes.pane import ListPane
 from cc_tui.tui.theme import app_of
 from chaoscontrol.timetravel import GivenInput, Position, typed_lines
 
@@ -47,13 +47,20 @@ def entries(view: SessionView) -> list[Entry]:
     return sorted(found)[-ENTRIES_MAX:]
 
 
-class EventPane(OptionList):
+class EventPane(ListPane):
     """A list of events; those that the cursor has not reached are dim."""
 
+    NAME = "events"
+    ABOUT = (
+        "What happened on this line of history: i an input, b a branch, m a mark, ! a machine that stopped, l a line "
+        "of a machine's own log. Enter goes to just before it."
+    )
+    ROWS_MIN = 6
+    WEIGHT = 2
     BINDINGS = pane_bindings(LIST_KEYS)
 
     def __init__(self) -> None:
-        super().__init__(id="events", compact=True)
+        super().__init__()
         self._shown: object = None
         self._entries: list[Entry] = []
         self._branch = ""
@@ -66,13 +73,11 @@ class EventPane(OptionList):
         if state == self._shown:
             return
         self._shown, self._entries, self._branch = state, found, view.branch.name
-        self.set_options([Option(self._prompt(entry, at < reached)) for at, entry in enumerate(found)])
-        if reached:
-            self.highlighted = reached - 1
+        options = [Option(self._prompt(entry, at < reached)) for at, entry in enumerate(found)]
+        self.replace(options, reached - 1 if reached else None)
 
     def place(self, index: int) -> str:
-        """The place of an entry, for `goto`."""
-        return exact_place(self._branch, self._entries[index].at)
+        return quote(exact_place(self._branch, self._entries[index].at))
 
     def _prompt(self, entry: Entry, reached: bool) -> Text:
         colours = app_of(self).theme_variables

@@ -10,8 +10,9 @@ from textual.widget import Widget
 
 from cc_tui.session import MachineView, SessionView
 from cc_tui.tui.keymap import MACHINE_KEYS, pane_bindings
+from cc_tui.tui.panes.pane import Ask, SidePane
 from cc_tui.tui.rows import Line
-from cc_tui.tui.theme import app_of, is_dark, machine_colour
+from cc_tui.tui.theme import is_dark, machine_colour
 from chaoscontrol.registers import GPR_NAMES, Registers
 
 REGISTER_CELLS = 21
@@ -51,9 +52,14 @@ def disassemble(code: bytes, address: int, count: int) -> list[tuple[int, str, s
     return lines
 
 
-class MachinePane(Widget, can_focus=True):
+class MachinePane(SidePane, Widget, can_focus=True):
     """Registers, then the instructions from RIP on."""
 
+    NAME = "machine"
+    ABOUT = "Registers and code of the machine in focus at the cursor; what the last command changed stands out."
+    PANE_KEYS = MACHINE_KEYS
+    ROWS_MIN = 18
+    WEIGHT = 2
     BINDINGS = pane_bindings(MACHINE_KEYS)
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar = {
@@ -61,25 +67,22 @@ class MachinePane(Widget, can_focus=True):
     }  # fmt: skip
 
     def __init__(self) -> None:
-        super().__init__(id="machine")
+        super().__init__(id=self.NAME, classes="side-pane")
         self.symbolise: Callable[[int], str] = lambda _: ""
         """The name of an address, or nothing."""
         self._view: SessionView | None = None
         self._machine: MachineView | None = None
-        self._before: Registers | None = None
-        """The registers of the picture before, to show what changed."""
         self._lines: list[Line] | None = None
         self._styles_known: dict[str, Style] = {}
 
     def show(self, view: SessionView) -> None:
         """Show the machine as it is in this picture."""
-        machine = view.machine
-        if machine != self._machine:
-            same = self._machine is not None and machine is not None and self._machine.machine == machine.machine
-            self._before = self._machine.registers if same and self._machine is not None else None
-        self._view, self._machine = view, machine
+        self._view, self._machine = view, view.machine
         self._lines = None
         self.refresh()
+
+    def hints(self, view: SessionView) -> list[tuple[str, str]]:
+        return [("← →", "machine")] if len(view.instrets) > 1 else []
 
     def use_names(self, symbolise: Callable[[int], str]) -> None:
         """Use `symbolise` for the names of addresses."""
@@ -89,7 +92,7 @@ class MachinePane(Widget, can_focus=True):
     def action_machine(self, by: int) -> None:
         if self._view is not None:
             count = len(self._view.instrets)
-            app_of(self).call_later(self.screen.run_action, f"line('vm {(self._view.focus + by) % count}')")
+            self.post_message(Ask(f"vm {(self._view.focus + by) % count}"))
 
     # ---- drawing ----------------------------------------------------------------------------------------------------
 
@@ -140,7 +143,8 @@ class MachinePane(Widget, can_focus=True):
             lines.append(self._register_row(names[start : start + columns], registers))
         at = Line()
         at.append("at  ", self._style("quiet"))
-        at.append(self.symbolise(registers.rip) or "no symbol", self._style("symbol"))
+        name = self.symbolise(registers.rip)
+        at.append(name or "no symbol", self._style("symbol" if name else "faint"))
         at.append(f"  {flag_names(registers.rflags)}", self._value_style("rflags", registers))
         return [*lines, at, self._register_row(("cr2", "cr3"), registers)]
 
@@ -152,7 +156,8 @@ class MachinePane(Widget, can_focus=True):
         return line
 
     def _value_style(self, name: str, registers: Registers) -> Style:
-        changed = self._before is not None and getattr(self._before, name) != getattr(registers, name)
+        before = self._machine.before if self._machine is not None else None
+        changed = before is not None and getattr(before, name) != getattr(registers, name)
         return self._style("changed" if changed else "value")
 
     def _code(self, machine: MachineView, width: int, rows: int) -> list[Line]:

@@ -1,0 +1,53 @@
+"""Whole screens, one picture each, taken when the interface is at rest, compared with tests/tui/screens.
+
+The picture is what a terminal shows that was sent everything the interface has written, so it also holds that
+redrawing in part leaves nothing stale. CC_TUI_SCREENS=write writes them anew.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from interface import interface
+
+SCREENS = Path(__file__).parent / "screens"
+SIZES = {"80x24": (80, 24), "160x50": (160, 50)}
+STORY = (
+    "goto 300us",
+    r'type 0 "hello\r"',
+    "goto 500us",
+    "mark",
+    "goto 280us",
+    "branch other",
+    r'type 1 "there\r"',
+    "goto 450us",
+    "reverse-tick",
+)
+"""Two histories, inputs to both machines, a mark, and a cursor that is in the past."""
+SCENES = {
+    "console": ("1",),
+    "all": (":view all",),
+    "machine": (":view machine",),
+    "branches": (":view branches",),
+    "events": (":view events",),
+    "help": ("1", "question_mark"),
+    "attached": ("1", "enter"),
+    "prompt": ("colon", *"until"),
+    "browse": ("1", "up", "up", "up"),
+    "leave": ("1", "q"),
+}
+"""Keys that lead from the end of the story to the scene; `:` begins a command line."""
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", SCENES)
+async def test_screens(name, size):
+    path = SCREENS / f"{name}-{size}.txt"
+    async with interface(2, SIZES[size]) as shown:
+        for step in (*(f":{line}" for line in STORY), *SCENES[name]):
+            await (shown.run(step[1:]) if step.startswith(":") else shown.press(step))
+        picture = shown.picture
+        assert picture == shown.rows, "what was drawn bit by bit is what is drawn at once"
+        if os.environ.get("CC_TUI_SCREENS") == "write":
+            path.write_text("\n".join(picture) + "\n")
+        assert picture == path.read_text().split("\n")[:-1]
