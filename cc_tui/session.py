@@ -150,6 +150,7 @@ class Session:
         self._busy: EngineCommand | None = None
         self._cancelling = False
         self._resting = False
+        self._unanswered = 0
         self._crash: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._watch = _Watch()
@@ -201,6 +202,7 @@ class Session:
             if self._crash is None:
                 self._jobs.append(job)
                 self._resting = False
+                self._unanswered += 1
                 self._wake.notify()
         if self._crash is not None and not job.done.done():
             job.done.set_exception(self._crash)
@@ -211,6 +213,7 @@ class Session:
         with self._wake:
             dropped, self._jobs = self._jobs, deque()
             self._cancelling = self._busy is not None
+            self._unanswered -= len(dropped)
         for job in dropped:
             job.done.set_exception(CancelledError("cancelled"))
         if self._cancelling:
@@ -224,9 +227,9 @@ class Session:
 
     @property
     def idle(self) -> bool:
-        """Does the engine's thread wait for a command? Then everything that it had to say has been published."""
+        """Has every command been carried out, published and answered? Then nothing but a run can change the view."""
         with self._wake:
-            return self._resting
+            return self._resting or (self._bench.running and self._unanswered == 0)
 
     def execute(self, line: str) -> None:
         """Carry out a line of the command language and wait for it. Raises ChaosControlError."""
@@ -326,6 +329,8 @@ class Session:
             job.done.set_result(None)
         else:
             job.done.set_exception(error)
+        with self._wake:
+            self._unanswered -= 1
 
     def _moved(self) -> None:
         """Called by the multiverse after every segment."""

@@ -4,13 +4,17 @@ Owns the session's life and the main screen. The engine's thread posts messages;
 latest picture.
 """
 
+import asyncio
+import signal
+import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 from textual.system_commands import SystemCommandsProvider
 
+from cc_tui.diagnostics import ExitCode
 from cc_tui.session import Session
 from cc_tui.settings import Settings, load_settings
 from cc_tui.symbols import SymbolTable, load_symbols
@@ -21,7 +25,12 @@ from cc_tui.tui.theme import THEMES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from textual.signal import Signal
+
     from cc_tui.options import LaunchOptions
+
+
+LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class CcApp(App[None], inherit_bindings=False):
@@ -53,8 +62,22 @@ class CcApp(App[None], inherit_bindings=False):
         return MainScreen(self.session, self.settings, run=self._run)
 
     def on_mount(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            # Left to the system, they would leave the terminal in raw mode with the pointer's reports switched on.
+            for number in LEAVE_SIGNALS:
+                asyncio.get_running_loop().add_signal_handler(number, self._told_to_leave)
+        resumed = cast("Signal[App[Any]]", self.app_resume_signal)  # pyright: ignore[reportUnknownMemberType]
+        resumed.subscribe(self, self._redraw)
         if self._kernel is not None:
             self.run_worker(partial(self._load_symbols, self._kernel), thread=True, name="symbols", exit_on_error=False)
+
+    def _redraw(self, _: "App[Any]") -> None:
+        # Back from the shell the terminal is empty, but of the same size: Textual would draw what changes, no more.
+        for screen in self.screen_stack:
+            screen.refresh()
+
+    def _told_to_leave(self) -> None:
+        self.exit(return_code=ExitCode.INTERRUPTED)
 
     def _load_symbols(self, kernel: str) -> None:
         self.call_from_thread(self._name_addresses, load_symbols(kernel))

@@ -44,6 +44,7 @@ KEYS: tuple[Key, ...] = (
     Key("run.faster", "greater_than_sign", "!faster", "run faster", "Running"),
     Key("run.slower", "less_than_sign", "!slower", "run slower", "Running"),
     Key("run.cancel", "escape", "!cancel", "stop what is under way; back to the end of the console", "Running"),
+    Key("run.interrupt", "ctrl+c", "!interrupt", "stop what is under way, or pause, as in gdb", "Running"),
     Key("history.branch", "b", "branch", "a branch from here", "Histories", "branch"),
     Key("history.mark", "m", "mark", "mark this moment", "Histories", "mark"),
     Key("history.copy", "y", "copy", "copy this moment", "Histories"),
@@ -55,6 +56,7 @@ KEYS: tuple[Key, ...] = (
     Key("app.command", "colon", "!prompt", "command line", "Program", "command"),
     Key("app.palette", "ctrl+p", "!palette", "every command, searchable", "Program"),
     Key("app.help", "question_mark", "help", "this help", "Program", "help"),
+    Key("app.suspend", "ctrl+z", "!suspend", "to the shell for a while; fg comes back", "Program"),
     Key("app.quit", "q", "quit", "leave", "Program", "quit"),
 )
 """Keys of the main screen."""

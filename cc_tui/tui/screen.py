@@ -519,6 +519,18 @@ class MainScreen(Screen[None], inherit_bindings=False):
         elif self.session.view.running:
             self._submit(Pause())
 
+    def _do_interrupt(self, _: str) -> None:
+        self._ran_for_typing = False
+        if self.session.busy:
+            self.session.cancel()
+        elif self.session.view.running:
+            self._submit(Pause())
+        else:
+            self._say(f"nothing is under way; {self._hint('app.quit')[0]} leaves")
+
+    def _do_suspend(self, _: str) -> None:
+        app_of(self).action_suspend_process()
+
     def _do_pane(self, by: str) -> None:
         alone = self._maximised or not self.wide
         if alone:

@@ -3,8 +3,10 @@
 Slow steps are waited for, not slept through. Without tmux the tests are skipped, with the reason.
 """
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -68,6 +70,17 @@ class Screen:
     def colours(self) -> str:
         """The screen with its escape sequences."""
         return self._tmux("capture-pane", "-p", "-e", "-t", "t")
+
+    @property
+    def modes(self) -> str:
+        """Is the alternate screen on, and does the program get the mouse?"""
+        return self._tmux("display-message", "-p", "-t", "t", "#{alternate_on} #{mouse_any_flag}").strip()
+
+    @property
+    def program(self) -> int:
+        """The process id of cc-tui."""
+        shell = self._tmux("display-message", "-p", "-t", "t", "#{pane_pid}").strip()
+        return int(Path(f"/proc/{shell}/task/{shell}/children").read_text().split()[0])
 
     def press(self, *keys: str) -> None:
         for key in keys:
@@ -228,3 +241,13 @@ def test_mistakes_in_the_configuration_are_one_line(open_screen, tmp_path):
     assert screen.left_with() == 2
     assert "no binding 'time.tock'" in screen.text.replace("\n", "")
     assert "Traceback" not in screen.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_it_was(open_screen, number):
+    screen = open_screen(arguments="--vms 1")
+    screen.wait("RUN 1x")
+    assert screen.modes == "1 1", "the alternate screen, the mouse"
+    os.kill(screen.program, number)
+    assert screen.left_with() == 130
+    assert screen.modes == "0 0"

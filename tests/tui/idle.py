@@ -15,7 +15,7 @@ def unfinished(app, session) -> str:
     """
     if app._exit:
         return ""
-    if not (session.idle or (session.view.running and not session.busy)):
+    if not session.idle:
         return "the session is at work"
     if any(not worker.is_finished for worker in app.workers):
         return "a worker is at work"

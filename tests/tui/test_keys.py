@@ -501,3 +501,16 @@ async def test_no_color(monkeypatch):
         }
         assert colours
         assert all(colour.red == colour.green == colour.blue for colour in colours)
+
+
+async def test_ctrl_c_stops_what_is_under_way_as_in_gdb():
+    async with interface(1) as shown:
+        await shown.press("space")
+        assert shown.view.running
+        await shown.press("ctrl+c")
+        await shown.until(lambda: not shown.view.running)
+        await shown.press("ctrl+c")
+        assert shown.message == "nothing is under way; q leaves"
+        await shown.press("enter", "ctrl+c")
+        await shown.until(lambda: shown.view.inputs)
+        assert shown.view.inputs[0].input.data == b"\x03", "at a console it is the guest's"

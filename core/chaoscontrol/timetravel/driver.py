@@ -330,15 +330,20 @@ class Driver:
 
     def come_back(self, record: BranchRecord, position: Position) -> None:
         """Go to a position of `record`'s line that was reached before, whatever state the machines are in."""
-        while True:
-            self._cancelled.clear()
-            self.record = record
-            self.restore(record, self._nearest(position))
-            try:
-                self.advance(position)
-                return
-            except (TornError, CancelledError):
-                continue
+        # Who watches may cancel whenever it is called, to get at what waits; coming back would never end.
+        watch, self.watch = self.watch, lambda: None
+        try:
+            while True:
+                self._cancelled.clear()
+                self.record = record
+                self.restore(record, self._nearest(position))
+                try:
+                    self.advance(position)
+                    return
+                except (TornError, CancelledError):
+                    continue
+        finally:
+            self.watch = watch
 
     def _nearest(self, position: Position) -> Keyframe:
         return self.record.nearest(position) or self.record.first()

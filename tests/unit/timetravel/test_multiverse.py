@@ -389,6 +389,27 @@ def test_a_run_is_cancelled_from_another_thread_at_a_valid_position():
     assert plain.moment() == multiverse.moment()
 
 
+def test_coming_back_ends_although_whoever_watches_cancels_every_time():
+    """Leaving cc-tui during its first second did so, and never left."""
+    multiverse = make(keyframe_insns=1 << 40)
+    multiverse.run_to(1_000_000)
+    driver = multiverse._driver
+    driver._span_ns = 1  # so that it takes several segments
+    calls = []
+
+    def cancel():
+        calls.append(multiverse.position)
+        assert len(calls) < 50, "coming back never ends"
+        multiverse.cancel()
+
+    multiverse.watch(cancel)
+    driver.come_back(driver.record, Position(500_000))
+    assert multiverse.position == Position(500_000)
+    assert not calls
+    multiverse.run_to(500_001)
+    assert calls, "it is called again afterwards"
+
+
 def test_a_cancel_that_came_before_is_forgotten():
     multiverse = make()
     multiverse.cancel()
