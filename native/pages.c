@@ -94,9 +94,16 @@ void cc_pagelist_sort(cc_machine *m, cc_pagelist *list)
         sort_few(list->page, list->n);
         return;
     }
-    /* Two passes of 10 bits: enough for 4 GiB of pages. */
-    sort_pass(list->page, m->pagemap->scratch, list->n, 0);
-    sort_pass(m->pagemap->scratch, list->page, list->n, DIGIT_BITS);
+    /* Two passes of 10 bits are enough for 4 GiB of pages; a machine with a large disk has more. */
+    uint32_t *from = list->page, *to = m->pagemap->scratch;
+    for (unsigned shift = 0; (m->npages - 1) >> shift || shift < 2 * DIGIT_BITS; shift += DIGIT_BITS) {
+        sort_pass(from, to, list->n, shift);
+        uint32_t *const last = from;
+        from = to;
+        to = last;
+    }
+    if (from != list->page)
+        memcpy(list->page, from, list->n * sizeof *from);
 }
 
 /* ---- trees ------------------------------------------------------------------------------------------------------- */
