@@ -270,8 +270,16 @@ class HostProperty(Protocol):
         """The cluster has come to this time; every event before it was seen."""
         ...
 
-    def result(self) -> PropertyResult:
-        """How it stands now."""
+    def healed(self, vns: int) -> None:
+        """Every fault has ended: the quiet phase begins."""
+        ...
+
+    def settled(self, vns: int) -> None:
+        """The quiet phase is over: what must hold eventually holds now or never."""
+        ...
+
+    def results(self) -> Sequence[PropertyResult]:
+        """How it stands now; an observer of many properties has many."""
         ...
 
 
@@ -288,10 +296,17 @@ class _Counting:
     def on_time(self, vns: int) -> None:
         pass
 
-    def result(self) -> PropertyResult:
-        return self._result
+    def healed(self, vns: int) -> None:
+        pass
 
-    def _count(self, passed: bool, at: At, details: str = "") -> None:
+    def settled(self, vns: int) -> None:
+        pass
+
+    def results(self) -> Sequence[PropertyResult]:
+        return (self._result,)
+
+    def count(self, passed: bool, at: At, details: str = "") -> None:
+        """One evaluation."""
         r = self._result
         if passed:
             self._result = dataclasses.replace(r, passes=r.passes + 1, example=r.example or at)
@@ -320,7 +335,7 @@ class ConsoleNever(_Counting):
         if event.kind is EventKind.CONSOLE and (self._vms is None or event.vm in self._vms):
             text = str(event.data)
             if self._pattern.search(text):
-                self._count(False, _at(event), text)
+                self.count(False, _at(event), text)
 
 
 class ConsoleSometimes(_Counting):
@@ -335,7 +350,7 @@ class ConsoleSometimes(_Counting):
         if event.kind is EventKind.CONSOLE and (self._vms is None or event.vm in self._vms):
             text = str(event.data)
             if self._pattern.search(text):
-                self._count(True, _at(event), text)
+                self.count(True, _at(event), text)
 
 
 KERNEL_TROUBLE = (
@@ -359,7 +374,7 @@ class NoGuestEnds(_Counting):
 
     def on_event(self, event: Event) -> None:
         if event.kind is EventKind.END:
-            self._count(False, _at(event), str(event.data))
+            self.count(False, _at(event), str(event.data))
 
 
 class Progress(_Counting):
@@ -375,7 +390,7 @@ class Progress(_Counting):
         if event.kind in (EventKind.CONSOLE, EventKind.SDK):
             self._look(event.vns)
             self._last, self._told = max(self._last, event.vns), False
-            self._count(True, _at(event))
+            self.count(True, _at(event))
 
     def on_time(self, vns: int) -> None:
         self._look(vns)
@@ -383,7 +398,7 @@ class Progress(_Counting):
     def _look(self, vns: int) -> None:
         if not self._told and vns - self._last > self._limit_ns:
             self._told = True
-            self._count(False, At(self._last + self._limit_ns, -1, 0), f"nothing since {self._last / 1e9:.3f} s")
+            self.count(False, At(self._last + self._limit_ns, -1, 0), f"nothing since {self._last / 1e9:.3f} s")
 
 
 class Check(_Counting):
@@ -407,7 +422,72 @@ class Check(_Counting):
         said = self._check(event, self._memory)
         if said is None:
             return
-        self._count(said is True, _at(event), said if isinstance(said, str) else "")
+        self.count(said is True, _at(event), said if isinstance(said, str) else "")
+
+
+class Finding(Protocol):
+    """What an EventObserver says of an event: a property that it breaks, and why."""
+
+    @property
+    def message(self) -> str: ...
+    @property
+    def why(self) -> str: ...
+
+
+class EventObserver(Protocol):
+    """Judges a system from outside by the events that its guests send. Deterministic, and copyable."""
+
+    def __call__(self, name: str, details: Mapping[str, object] | None) -> Sequence[Finding]:
+        """What this event proves wrong: usually nothing."""
+        ...
+
+    def healed(self) -> None:
+        """The quiet phase begins."""
+        ...
+
+    def settled(self) -> Sequence[Finding]:
+        """What is not as it must have become by the end of the quiet phase."""
+        ...
+
+
+class Observed:
+    """The properties that an EventObserver watches.
+
+    always: names of what it can break while running; eventually: of what settled() judges. So those that were never
+    broken appear in reports too.
+    """
+
+    def __init__(self, observer: EventObserver, always: Sequence[str] = (), eventually: Sequence[str] = ()) -> None:
+        self._observer = observer
+        self._always = {name: _Counting(name, PropertyKind.ALWAYS_OR_UNREACHABLE) for name in always}
+        self._eventually = {name: _Counting(name, PropertyKind.EVENTUALLY) for name in eventually}
+
+    @property
+    def name(self) -> str:
+        return type(self._observer).__name__
+
+    def on_event(self, event: Event) -> None:
+        if not isinstance(event.data, SdkEvent) or event.data.command is not Command.SEND_EVENT:
+            return
+        for finding in self._observer(event.data.message, event.data.details):
+            kind = PropertyKind.ALWAYS_OR_UNREACHABLE
+            known = self._always.setdefault(finding.message, _Counting(finding.message, kind))
+            known.count(False, _at(event), finding.why)
+
+    def on_time(self, vns: int) -> None:
+        pass
+
+    def healed(self, vns: int) -> None:
+        self._observer.healed()
+
+    def settled(self, vns: int) -> None:
+        findings = {finding.message: finding.why for finding in self._observer.settled()}
+        for name in (*self._eventually, *(name for name in findings if name not in self._eventually)):
+            known = self._eventually.setdefault(name, _Counting(name, PropertyKind.EVENTUALLY))
+            known.count(name not in findings, At(vns, -1, 0), findings.get(name, ""))
+
+    def results(self) -> Sequence[PropertyResult]:
+        return [result for known in (self._always, self._eventually) for c in known.values() for result in c.results()]
 
 
 # ---- the oracle ------------------------------------------------------------------------------------------------------
@@ -430,6 +510,16 @@ class PropertyOracle:
         for prop in self._host:
             prop.on_time(now_vns)
 
+    def healed(self, vns: int) -> None:
+        """Every fault has ended."""
+        for prop in self._host:
+            prop.healed(vns)
+
+    def settled(self, vns: int) -> None:
+        """The quiet phase is over."""
+        for prop in self._host:
+            prop.settled(vns)
+
     def copy(self) -> PropertyOracle:
         """An independent one in the same state, for another branch."""
         other = PropertyOracle()
@@ -439,7 +529,7 @@ class PropertyOracle:
 
     def report(self, tables: Sequence[Sequence[PropertyCounts]]) -> OracleReport:
         """How all properties stand. tables: DeterministicVm.properties() of each machine."""
-        return OracleReport([*self._guest.results(tables), *(prop.result() for prop in self._host)])
+        return OracleReport([*self._guest.results(tables), *(r for prop in self._host for r in prop.results())])
 
 
 __all__ = [
@@ -447,9 +537,12 @@ __all__ = [
     "Check",
     "ConsoleNever",
     "ConsoleSometimes",
+    "EventObserver",
+    "Finding",
     "GuestProperties",
     "HostProperty",
     "NoGuestEnds",
+    "Observed",
     "OracleReport",
     "Progress",
     "PropertyKind",

@@ -108,6 +108,7 @@ FIELDS = {
     "direction": st.sampled_from(["both", "out", "in"]),
     "rate_ppm": st.integers(0, 1_000_000),
     "disk": st.sampled_from(["lose", "some", "torn"]),
+    "silent": st.booleans(),
     "irq": st.integers(0, 15),
     "signal": st.integers(1, 64),
     "factor": st.integers(1, 1000),

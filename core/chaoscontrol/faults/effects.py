@@ -39,6 +39,7 @@ class DiskEffect:
     read_error_ppm: int = 0
     write_error_ppm: int = 0
     torn_ppm: int = 0
+    torn_silent: bool = False
     corrupt_read_ppm: int = 0
     full: bool = False
     lost_flush: bool = False
@@ -129,7 +130,8 @@ def _on_disk(old: DiskEffect, fault: f.Fault) -> DiskEffect:
         case f.DiskWriteError():
             return dataclasses.replace(old, write_error_ppm=either(old.write_error_ppm, fault.rate_ppm))
         case f.DiskTornWrite():
-            return dataclasses.replace(old, torn_ppm=either(old.torn_ppm, fault.rate_ppm))
+            torn = either(old.torn_ppm, fault.rate_ppm)
+            return dataclasses.replace(old, torn_ppm=torn, torn_silent=old.torn_silent or fault.silent)
         case f.DiskCorruption():
             return dataclasses.replace(old, corrupt_read_ppm=either(old.corrupt_read_ppm, fault.rate_ppm))
         case f.DiskFull():

@@ -156,6 +156,8 @@ def _only(table: dict[str, Any], known: Iterable[str], where: str) -> None:
 def _toml_value(value: object) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(str, cast('tuple[object, ...]', value)))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, str):
         escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
         return f'"{escaped}"'
@@ -186,12 +188,10 @@ def parse_ns(value: object, field: str = "time", *, signed: bool = False) -> int
 
 
 def format_ns(ns: int) -> str:
-    """The shortest exact text of a time: "1.5 ms", "250 us", "7 ns"."""
+    """The exact text of a time in the largest unit of which it has one: "1.5 ms", "250 us", "7 ns"."""
     for unit in ("s", "ms", "us"):
-        scale = _UNITS[unit]
-        if abs(ns) >= scale and (ns * 1000) % scale == 0:
-            whole = Decimal(ns) / scale
-            return f"{whole.normalize():f} {unit}"
+        if abs(ns) >= _UNITS[unit]:
+            return f"{(Decimal(ns) / _UNITS[unit]).normalize():f} {unit}"
     return f"{ns} ns"
 
 

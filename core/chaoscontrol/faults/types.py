@@ -266,10 +266,14 @@ class DiskWriteError(_Disk):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DiskTornWrite(_Disk):
-    """Of a write only a part of its sectors reaches the disk, and the guest is told that all is well."""
+    """Of a write only the first of its sectors reach the disk, and it fails with an I/O error.
+
+    `silent`: the guest is told that all is well, as by a broken disk. (What a power loss tears is ProcessKill's.)
+    """
 
     LETTER = "t"
     rate_ppm: int = PPM_MAX
+    silent: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Searching for the schedule of faults that breaks a system."""
