@@ -125,7 +125,8 @@ typedef struct cc_regs {
     cc_xmmreg xmm[16];
     uint32_t mxcsr;
     uint8_t halted;            /* in HLT */
-    uint8_t shadow;            /* interrupts blocked for one instruction: 1 STI, 2 MOV SS / POP SS */
+    uint8_t shadow;            /* interrupts blocked for one instruction: 1 STI, 2 MOV SS / POP SS; bits 4-7: data
+                                  breakpoints (DR6.B0-B3) that MOV SS met, due after that instruction (soft only) */
     uint8_t nmi_blocked;
     uint8_t nmi_pending;
 } cc_regs;

@@ -222,7 +222,7 @@ static void events_out(struct kvm_vcpu_events *e, const cc_regs *r)
 {
     e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
     e->nmi.masked = r->nmi_blocked;
-    e->interrupt.shadow = r->shadow == 2 ? KVM_X86_SHADOW_INT_MOV_SS : r->shadow == 1 ? KVM_X86_SHADOW_INT_STI : 0;
+    e->interrupt.shadow = (r->shadow & 3) == 2 ? KVM_X86_SHADOW_INT_MOV_SS : (r->shadow & 3) == 1 ? KVM_X86_SHADOW_INT_STI : 0;
 }
 
 /* ---- all of them ------------------------------------------------------------------------------------------------------- */

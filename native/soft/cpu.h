@@ -125,6 +125,14 @@ enum { EXC_DE, EXC_DB, EXC_NMI, EXC_BP, EXC_OF, EXC_BR, EXC_UD, EXC_NM, EXC_DF, 
 #define CR4_FSGSBASE 0x10000u
 #define CR4_SMEP 0x100000u
 #define CR4_SMAP 0x200000u
+/* Debug registers (SDM vol. 3, 17.2) */
+#define DR6_BD 0x2000u
+#define DR6_BS 0x4000u
+#define DR6_FIXED 0xffff0ff0u
+#define DR6_WRITABLE 0xe00fu
+#define DR7_GD 0x2000u
+#define DR7_FIXED 0x400u
+#define DR7_WRITABLE 0xffff23ffu
 #define EFER_SCE 0x1u
 #define EFER_LME 0x100u
 #define EFER_LMA 0x400u
@@ -192,6 +200,7 @@ struct cc_cpu {
     cc_jentry *jcache;
     uint8_t fault_pending;           /* a fault was recorded by a block that then exited */
     uint64_t trap_db;                /* pending single-step / data breakpoint bits for DR6, delivered at the boundary */
+    uint8_t tf_checked;              /* SYSCALL and SYSRET: the single-step trap was decided by the new TF */
     int64_t tramp_budget;            /* CC_TRAMPOLINE builds: the budget between two handlers */
     cc_op stack_op;                  /* PUSH and POP of memory: the op as its stack access sees it */
     uint8_t bounce[512];             /* a slow access's data on its way: see cc_mem_read_bounced() */

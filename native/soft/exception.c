@@ -5,10 +5,16 @@
 
 static bool contributory(uint8_t v) { return v == EXC_DE || (v >= EXC_TS && v <= EXC_GP); }
 
-/* RF is set in the image pushed by faults, so that an instruction breakpoint does not fire again on return. */
-static bool pushes_rf(uint8_t vector, bool external, bool soft)
+/*
+ * RF is set in the image pushed by faults, so that an instruction breakpoint does not fire again on return; the fault
+ * of the breakpoint itself leaves that to its handler.  Everything else pushes RF as it is: 1 between the iterations of
+ * a string instruction (SDM vol. 3, 17.3.1.1).
+ */
+static bool pushes_rf(const cc_cpu *cpu, uint8_t vector, bool external, bool soft)
 {
-    return !external && !soft && vector != EXC_DB && vector != EXC_NMI && vector != EXC_BP && vector != EXC_OF;
+    if (vector == EXC_DB)
+        return !soft && (cpu->fault.dr6 & DR6_BD);
+    return !external && !soft && vector != EXC_NMI && vector != EXC_BP && vector != EXC_OF;
 }
 
 /* Deliver one vector.  False: a new fault was recorded while doing so; no state but A/D bits has changed. */
@@ -86,13 +92,16 @@ static bool deliver(cc_cpu *cpu, uint8_t vector, bool has_code, uint32_t code, u
         frame[n++] = code;
     frame[n++] = cpu->rip + soft_len;
     frame[n++] = cpu->seg[1].selector;
-    frame[n++] = cc_rflags(cpu) | (pushes_rf(vector, external, soft_len != 0) ? FL_RF : 0);
+    frame[n++] = cc_rflags(cpu) | (pushes_rf(cpu, vector, external, soft_len != 0) ? FL_RF : 0);
     frame[n++] = cpu->r[CC_RSP];
     frame[n++] = cpu->seg[2].selector;
     rsp -= 8ull * n;
-    /* Written with the privilege of the handler. */
+    /* Written with the privilege of the handler.  Data breakpoints do not see it: a stack of #DB would never end. */
     if (cpl == 3) {
-        if (!cc_mem_write_slow(cpu, NULL, 0, rsp, frame, 8 * n))
+        uint64_t pending = cpu->trap_db;
+        bool written = cc_mem_write_slow(cpu, NULL, 0, rsp, frame, 8 * n);
+        cpu->trap_db = pending;
+        if (!written)
             return false;
     } else if (!cc_sys_write(cpu, rsp, frame, 8 * n)) {
         return false;
@@ -111,6 +120,7 @@ static bool deliver(cc_cpu *cpu, uint8_t vector, bool has_code, uint32_t code, u
     }
     cpu->rip = target;
     cpu->shadow = 0;
+    cpu->halted = 0;          /* the single-step trap of HLT */
     return true;
 }
 
@@ -146,8 +156,9 @@ bool cc_deliver_fault(cc_cpu *cpu)
     if (cpu->fault.vector == EXC_PF)
         cpu->cr2 = cpu->fault.cr2;
     if (cpu->fault.vector == EXC_DB) {
-        cpu->dr[6] = (cpu->dr[6] & ~0xfull) | cpu->fault.dr6;
-        cpu->dr[7] &= ~(1ull << 13);      /* GD */
+        if (cpu->fault.dr6)               /* INT1 has none */
+            cpu->dr[6] = (cpu->dr[6] & ~0xfull) | cpu->fault.dr6;
+        cpu->dr[7] &= ~(uint64_t)DR7_GD;
     }
     cpu->m->stats.exceptions++;
     return deliver_with_promotion(cpu, cpu->fault.vector, cpu->fault.has_code, cpu->fault.code, cpu->fault.soft, false);

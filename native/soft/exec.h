@@ -167,6 +167,15 @@ void *cc_bulk_ptr(cc_cpu *cpu, uint64_t va, bool write, uint64_t bytes);
 
 static inline bool cc_canonical(uint64_t va) { return (uint64_t)((int64_t)(va << 16) >> 16) == va; }
 
+/* ---- breakpoints (mmu.c) ------------------------------------------------------------------------------------------------- */
+enum { CC_BP_EXECUTE, CC_BP_WRITE, CC_BP_IO, CC_BP_ACCESS, CC_BP_NONE };     /* DR7.R/W; NONE: neither L nor G is set */
+static inline unsigned cc_breakpoint_kind(const cc_cpu *cpu, unsigned i)
+{
+    return cpu->dr[7] >> (2 * i) & 3 ? cpu->dr[7] >> (16 + 4 * i) & 3 : CC_BP_NONE;
+}
+/* An I/O instruction has accessed [port, port + size). */
+void cc_io_accessed(cc_cpu *cpu, uint16_t port, unsigned size);
+
 /* ---- exceptions and interrupts (exception.c) ------------------------------------------------------------------------------- */
 /* Deliver the recorded fault (with #DF promotion) at cpu->rip; false: triple fault. */
 bool cc_deliver_fault(cc_cpu *cpu);

@@ -302,24 +302,29 @@ static bool page_has_breakpoint(const cc_cpu *cpu, uint64_t vpage)
     if (cc_likely(!(cpu->dr[7] & 0xff)))
         return false;
     for (unsigned i = 0; i < 4; i++)
-        if ((cpu->dr[7] >> (2 * i) & 3) && (cpu->dr[7] >> (16 + 4 * i) & 3) && (cpu->dr[i] & ~0xfffull) == vpage)
+        if ((cc_breakpoint_kind(cpu, i) & 1) && (cpu->dr[i] & ~0xfffull) == vpage)
             return true;
     return false;
 }
 
-static void check_data_breakpoints(cc_cpu *cpu, uint64_t va, unsigned size, bool write)
+/* LEN and the alignment it implies: SDM vol. 3, 17.2.5.  A range may end at the top of the address space. */
+static void check_breakpoints(cc_cpu *cpu, uint64_t va, unsigned size, unsigned kind, unsigned kind2)
 {
+    static const uint8_t lengths[4] = {1, 2, 8, 4};
     for (unsigned i = 0; i < 4; i++) {
-        unsigned rw = cpu->dr[7] >> (16 + 4 * i) & 3;
-        if (!(cpu->dr[7] >> (2 * i) & 3) || rw == 0 || rw == 2 || (rw == 1 && !write))
-            continue;
-        static const uint8_t lengths[4] = {1, 2, 8, 4};
+        unsigned k = cc_breakpoint_kind(cpu, i);
         uint64_t len = lengths[cpu->dr[7] >> (18 + 4 * i) & 3], at = cpu->dr[i] & ~(len - 1);
-        if (va < at + len && at < va + size) {
+        if ((k == kind || k == kind2) && (va - at < len || at - va < size)) {
             cpu->trap_db |= (uint64_t)1 << i;
             cpu->leave = 1;
         }
     }
+}
+
+void cc_io_accessed(cc_cpu *cpu, uint16_t port, unsigned size)
+{
+    if (cc_unlikely((cpu->dr[7] & 0xff) && (cpu->cr4 & CR4_DE)))
+        check_breakpoints(cpu, port, size, CC_BP_IO, CC_BP_IO);
 }
 
 /* ---- translation with TLB fill ---------------------------------------------------------------------------------------------- */
@@ -464,7 +469,7 @@ bool cc_mem_read_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va,
         return false;
     read_span(cpu, op, budget, &s, dst);
     if (cc_unlikely(cpu->dr[7] & 0xff))
-        check_data_breakpoints(cpu, va, size, false);
+        check_breakpoints(cpu, va, size, CC_BP_ACCESS, CC_BP_ACCESS);
     return true;
 }
 
@@ -475,7 +480,7 @@ bool cc_mem_write_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va
         return false;
     write_span(cpu, op, budget, &s, src);
     if (cc_unlikely(cpu->dr[7] & 0xff))
-        check_data_breakpoints(cpu, va, size, true);
+        check_breakpoints(cpu, va, size, CC_BP_WRITE, CC_BP_ACCESS);
     return true;
 }
 

@@ -183,8 +183,6 @@ static CC_OP(load_far_pointer)
         cc_set16(cpu, op->r, (uint16_t)off);
     else
         cpu->r[op->r] = off;
-    if (reg == 2)
-        cc_begin_shadow(cpu, op, budget, 2);
     CC_NEXT_STORE();
 }
 
@@ -437,6 +435,17 @@ static void flat(cc_segment *s, uint16_t sel, uint32_t attr)
     s->selector = sel;
 }
 
+/* SYSCALL and SYSRET trap by the TF that they load: a kernel that masks TF is never stepped, and the step over SYSCALL
+ * ends when SYSRET is done. */
+static void step_by_new_tf(cc_cpu *cpu)
+{
+    cpu->tf_checked = 1;
+    if (cc_unlikely(cpu->rflags & FL_TF)) {
+        cpu->trap_db |= DR6_BS;
+        cpu->leave = 1;
+    }
+}
+
 static CC_OP(syscall_)
 {
     cc_segment s;
@@ -452,6 +461,7 @@ static CC_OP(syscall_)
     cpu->cpl = 0;
     cc_set_rflags(cpu, cpu->r[11] & ~cpu->sfmask & ~(uint64_t)FL_RF);
     cc_set_cpl(cpu, 0);
+    step_by_new_tf(cpu);
     return cc_transfer(cpu, cpu->lstar, budget);
 }
 
@@ -476,6 +486,7 @@ static CC_OP(sysret)
     cpu->cpl = 3;
     cc_set_rflags(cpu, (cpu->r[11] & 0x3c7fd7) | 2);
     cc_set_cpl(cpu, 3);
+    step_by_new_tf(cpu);
     return cc_transfer(cpu, cpu->r[CC_RCX], budget);
 }
 

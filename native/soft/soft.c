@@ -41,7 +41,7 @@ static bool instruction_breakpoint(cc_cpu *cpu)
         return false;
     uint64_t hit = 0;
     for (unsigned i = 0; i < 4; i++)
-        if ((cpu->dr[7] >> (2 * i) & 3) && !(cpu->dr[7] >> (16 + 4 * i) & 3) && cpu->dr[i] == cpu->rip)
+        if (cc_breakpoint_kind(cpu, i) == CC_BP_EXECUTE && cpu->dr[i] == cpu->rip)
             hit |= 1u << i;
     if (!hit)
         return false;
@@ -57,21 +57,23 @@ static bool has_instruction_breakpoints(const cc_cpu *cpu)
     if (cc_likely(!(cpu->dr[7] & 0xff)))
         return false;
     for (unsigned i = 0; i < 4; i++)
-        if ((cpu->dr[7] >> (2 * i) & 3) && !(cpu->dr[7] >> (16 + 4 * i) & 3))
+        if (cc_breakpoint_kind(cpu, i) == CC_BP_EXECUTE)
             return true;
     return false;
 }
 
-/* Exactly one instruction (or one REP iteration, or one faulting attempt), with its traps. */
+/*
+ * Exactly one instruction (or one REP iteration, or one faulting attempt), with its single-step trap.  The instruction
+ * after MOV SS meets no instruction breakpoint, and MOV SS itself no trap (SDM vol. 3, 6.8.3 and 17.3.1.1).
+ */
 static void step_one(cc_cpu *cpu)
 {
     bool trap = cpu->rflags & FL_TF;
-    uint8_t shadow = cpu->shadow;
-    uint64_t before = cpu->m->instret, rf = cpu->rflags & FL_RF;
 
-    if (!shadow && instruction_breakpoint(cpu))
+    if (cpu->shadow != 2 && instruction_breakpoint(cpu))
         return;
     cpu->shadow = 0;
+    cpu->tf_checked = 0;
     cc_block *b = cc_block_scratch(cpu, cpu->rip, 1);
     if (!b) {
         note_fetch_fault(cpu);
@@ -79,26 +81,35 @@ static void step_one(cc_cpu *cpu)
     }
     cpu->rflags &= ~(uint64_t)FL_RF;
     run_block(cpu, b, 1);
-    if (cpu->fault_pending) {
-        cpu->rflags |= rf;
-        return;
-    }
-    if (trap && cpu->m->instret > before && cpu->shadow != 2)
-        cpu->trap_db |= 1u << 14;                    /* BS */
-}
-
-static void deliver_traps(cc_cpu *cpu)
-{
-    cc_raise(cpu, EXC_DB);
-    cpu->fault.dr6 = cpu->trap_db;
-    cpu->trap_db = 0;
-    cpu->fault_pending = 1;
+    if (trap && !cpu->fault_pending && !cpu->tf_checked && cpu->shadow != 2)
+        cpu->trap_db |= DR6_BS;
 }
 
 static void shut_down(cc_cpu *cpu)
 {
     cc_logf(cpu->m, "triple fault at rip 0x%llx", (unsigned long long)cpu->rip);
     cc_request_stop(cpu->m, CC_STOP_TRIPLE_FAULT, 0);
+}
+
+/*
+ * Faults and traps belong to the instruction that caused them: deliver them before the boundary.  Data breakpoints that
+ * MOV SS has met wait for the end of the next instruction, also where that is INT n: then its handler is interrupted.
+ * False: triple fault.
+ */
+static bool settle(cc_cpu *cpu)
+{
+    while (cpu->fault_pending || (cpu->trap_db && cpu->shadow != 2)) {
+        if (!cpu->fault_pending) {
+            cc_raise(cpu, EXC_DB);
+            cpu->fault.dr6 = cpu->trap_db;
+            cpu->trap_db = 0;
+        }
+        if (!cc_deliver_fault(cpu)) {
+            shut_down(cpu);
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Take a pending NMI or interrupt.  False: triple fault. */
@@ -122,13 +133,6 @@ static int soft_run(cc_machine *m, uint64_t horizon)
     cc_mxcsr_enter(cpu);
     while (m->instret < horizon && !m->kick) {
         cpu->leave = 0;
-        if (cc_unlikely(cpu->fault_pending)) {
-            if (!cc_deliver_fault(cpu)) {
-                shut_down(cpu);
-                break;
-            }
-            continue;
-        }
         if (!cpu->shadow && cc_interrupt_due(cpu)) {
             if (!take_interrupt(cpu)) {
                 shut_down(cpu);
@@ -138,9 +142,11 @@ static int soft_run(cc_machine *m, uint64_t horizon)
         }
         if (cpu->halted)
             break;
-        if (cc_unlikely(cpu->shadow || (cpu->rflags & (FL_TF | FL_RF)) || has_instruction_breakpoints(cpu))) {
+        uint64_t pending = cpu->trap_db;
+        if (cc_unlikely(cpu->shadow || (cpu->rflags & FL_TF) || has_instruction_breakpoints(cpu))) {
             step_one(cpu);
         } else {
+            cpu->rflags &= ~(uint64_t)FL_RF;         /* as every instruction does when it starts */
             cc_block *b = cc_block_at(cpu, cpu->rip);
             if (!b) {
                 note_fetch_fault(cpu);
@@ -154,13 +160,10 @@ static int soft_run(cc_machine *m, uint64_t horizon)
                     note_fetch_fault(cpu);
             }
         }
-        /* Faults and traps belong to the instruction that caused them: deliver before the boundary. */
-        if (cc_unlikely(cpu->trap_db && !cpu->fault_pending))
-            deliver_traps(cpu);
-        if (cc_unlikely(cpu->fault_pending) && !cc_deliver_fault(cpu)) {
-            shut_down(cpu);
+        if (cc_unlikely(cpu->fault_pending))
+            cpu->trap_db = pending;                  /* what the instruction met before it faulted, it will meet again */
+        if (cc_unlikely(cpu->fault_pending || cpu->trap_db) && !settle(cpu))
             break;
-        }
     }
     cpu->leave = 0;
     cc_mxcsr_leave(cpu);
@@ -201,7 +204,7 @@ static void soft_get_regs(cc_machine *m, cc_regs *r)
         memcpy(&r->xmm[i], &c->xmm[i], 16);
     r->mxcsr = c->mxcsr;
     r->halted = c->halted;
-    r->shadow = c->shadow;
+    r->shadow = (uint8_t)(c->shadow | (c->trap_db & 0xf) << 4);
     r->nmi_blocked = c->nmi_blocked;
     r->nmi_pending = c->nmi_pending;
 }
@@ -268,11 +271,11 @@ static int soft_set_regs(cc_machine *m, const cc_regs *r)
         memcpy(&c->xmm[i], &r->xmm[i], 16);
     cc_mxcsr_set(c, r->mxcsr);
     c->halted = r->halted;
-    c->shadow = r->shadow;
+    c->shadow = r->shadow & 0xf;
     c->nmi_blocked = r->nmi_blocked;
     c->nmi_pending = r->nmi_pending;
     c->fault_pending = 0;
-    c->trap_db = 0;
+    c->trap_db = c->shadow == 2 ? r->shadow >> 4 : 0;
     if (!same_space)
         cc_tlb_flush(c);
     cc_set_rflags(c, r->rflags);

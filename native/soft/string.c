@@ -43,8 +43,10 @@ static inline __attribute__((always_inline)) const cc_op *rep_end(cc_cpu *cpu, c
 {
     if (s->done)
         budget -= (int64_t)(s->done - 1);
-    if (!finished)
+    if (!finished) {
+        cpu->rflags |= FL_RF;         /* no instruction breakpoint between iterations (SDM vol. 3, 17.3.1.1) */
         return cc_exit(cpu, cc_op_pc(cpu, op), budget);
+    }
     if (cc_unlikely(cpu->leave))
         return cc_exit(cpu, cc_op_next_pc(cpu, op), budget);
     if (op->off + op->len < 4096)
@@ -233,6 +235,7 @@ STRINGS(8) STRINGS(16) STRINGS(32) STRINGS(64)
         cc_u##N v = (cc_u##N)cc_io_read(cpu->m, port, N / 8);                                                          \
         if (cpu->m->kick)                                                                                              \
             cpu->leave = 1;                                                                                            \
+        cc_io_accessed(cpu, port, N / 8);                                                                              \
         if (!cc_st##N(cpu, op, budget, to, v))                                                                         \
             return false;                                                                                              \
         advance(cpu, CC_RDI, s->mask, s->step);                                                                        \
@@ -249,6 +252,7 @@ STRINGS(8) STRINGS(16) STRINGS(32) STRINGS(64)
         cc_io_write(cpu->m, port, N / 8, v);                                                                           \
         if (cpu->m->kick)                                                                                              \
             cpu->leave = 1;                                                                                            \
+        cc_io_accessed(cpu, port, N / 8);                                                                              \
         advance(cpu, CC_RSI, s->mask, s->step);                                                                        \
         return true;                                                                                                   \
     }                                                                                                                  \

@@ -74,12 +74,13 @@ const cc_op *cc_transfer(cc_cpu *cpu, uint64_t pc, int64_t budget)
     const cc_op *op;
     if (cc_unlikely(cpu->leave || (cpu->rflags & FL_TF) || budget <= 0 || cc_interrupt_due(cpu)))
         return cc_exit(cpu, pc, budget);
+    cpu->rflags &= ~(uint64_t)FL_RF;          /* IRET may have set it for the instruction that starts now */
     CC_GOTO(pc);
 }
 
 void cc_begin_shadow(cc_cpu *cpu, const cc_op *op, int64_t budget, unsigned kind)
 {
-    if (cc_interrupt_due(cpu)) {
+    if (cc_interrupt_due(cpu) || (kind == 2 && cpu->trap_db)) {
         cpu->shadow = (uint8_t)kind;
         cpu->leave = 1;
     } else if (op->rem == 1 && budget <= 0) {
@@ -191,6 +192,7 @@ refuse:
         cc_set##N(cpu, N == 8 ? 0 : CC_RAX, (cc_u##N)cc_io_read(cpu->m, port, N / 8));                                 \
         if (cpu->m->kick)                                                                                              \
             cpu->leave = 1;                                                                                            \
+        cc_io_accessed(cpu, port, N / 8);                                                                              \
         CC_NEXT_STORE();                                                                                               \
     }
 #define OUT(NAME, N, PORT)                                                                                             \
@@ -203,6 +205,7 @@ refuse:
         cc_io_write(cpu->m, port, N / 8, cc_get##N(cpu, N == 8 ? 0 : CC_RAX));                                         \
         if (cpu->m->kick)                                                                                              \
             cpu->leave = 1;                                                                                            \
+        cc_io_accessed(cpu, port, N / 8);                                                                              \
         CC_NEXT_STORE();                                                                                               \
     }
 IN(in_imm, 8, op->imm) IN(in_imm, 16, op->imm) IN(in_imm, 32, op->imm)
@@ -353,9 +356,9 @@ static const cc_op *debug_register(cc_cpu *cpu, const cc_op *op, int64_t budget,
         return cc_op_ud(cpu, op, budget);
     if (cpu->cpl)
         return cc_op_gp0(cpu, op, budget);
-    if (cpu->dr[7] & (1u << 13)) {        /* GD: general detect */
+    if (cpu->dr[7] & DR7_GD) {            /* general detect */
         cc_raise(cpu, EXC_DB);
-        cpu->fault.dr6 = 1u << 13;
+        cpu->fault.dr6 = DR6_BD;
         return cc_op_fault(cpu, op, budget);
     }
     if (n == 4 || n == 5)
@@ -367,7 +370,7 @@ static const cc_op *debug_register(cc_cpu *cpu, const cc_op *op, int64_t budget,
     uint64_t v = cpu->r[op->b];
     if (n >= 6 && v >> 32)
         return cc_op_gp0(cpu, op, budget);
-    cpu->dr[n] = n == 6 ? (v & 0xe00f) | 0xffff0ff0u : n == 7 ? (v & 0xffff2bff) | 0x400 : v;
+    cpu->dr[n] = n == 6 ? (v & DR6_WRITABLE) | DR6_FIXED : n == 7 ? (v & DR7_WRITABLE) | DR7_FIXED : v;
     cc_tlb_flush(cpu);          /* pages with breakpoints take the slow path */
     cpu->leave = 1;
     CC_NEXT_STORE();

@@ -59,7 +59,7 @@ static inline void binary_mem(cc_cpu *cpu, const cc_op *op, uint64_t va, cc_f80 
         X87_ENTER();                                                                                                   \
         if (!name##_##form(cpu, op, budget))                                                                           \
             return cc_op_fault(cpu, op, budget);                                                                       \
-        CC_NEXT();                                                                                                     \
+        CC_NEXT_STORE();                                                                                               \
     }
 
 /* fn computes ST0 op source.  DC and DE write ST(i): there the opcode map exchanges the reversed and the plain form, so

@@ -83,14 +83,14 @@ COMPARE_I(ucomip, true, true)
         X87_ENTER();                                                                                                   \
         if (!com_##form(cpu, op, budget, false))                                                                       \
             return cc_op_fault(cpu, op, budget);                                                                       \
-        CC_NEXT();                                                                                                     \
+        CC_NEXT_STORE();                                                                                               \
     }                                                                                                                  \
     CC_OP(cc_x87_comp_##form)                                                                                          \
     {                                                                                                                  \
         X87_ENTER();                                                                                                   \
         if (!com_##form(cpu, op, budget, true))                                                                        \
             return cc_op_fault(cpu, op, budget);                                                                       \
-        CC_NEXT();                                                                                                     \
+        CC_NEXT_STORE();                                                                                               \
     }
 COMPARE_MEM(f32, 32, uint32_t, cc_f80_from_f32)
 COMPARE_MEM(f64, 64, uint64_t, cc_f80_from_f64)

@@ -36,7 +36,7 @@ static inline cc_f80 loaded(cc_f80 v)
         X87_ENTER();                                                                                                   \
         if (!name(cpu, op, budget))                                                                                    \
             return cc_op_fault(cpu, op, budget);                                                                       \
-        CC_NEXT();                                                                                                     \
+        CC_NEXT_STORE();                                                                                               \
     }
 LOAD(ld_f32, 32, loaded(cc_f80_from_f32(v)))
 LOAD(ld_f64, 64, loaded(cc_f80_from_f64(v)))
@@ -68,7 +68,7 @@ CC_OP(cc_x87_ld_f80)
     X87_ENTER();
     if (!ld_f80(cpu, op, budget, false))
         return cc_op_fault(cpu, op, budget);
-    CC_NEXT();
+    CC_NEXT_STORE();
 }
 
 CC_OP(cc_x87_bld)
@@ -76,7 +76,7 @@ CC_OP(cc_x87_bld)
     X87_ENTER();
     if (!ld_f80(cpu, op, budget, true))
         return cc_op_fault(cpu, op, budget);
-    CC_NEXT();
+    CC_NEXT_STORE();
 }
 
 CC_OP(cc_x87_ld_st)

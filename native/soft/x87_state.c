@@ -75,7 +75,7 @@ CC_OP(cc_x87_ldcw)
     X87_ENTER();
     if (!ldcw(cpu, op, budget))
         return cc_op_fault(cpu, op, budget);
-    CC_NEXT();
+    CC_NEXT_STORE();
 }
 
 CC_OP(cc_x87_stcw)
@@ -232,7 +232,7 @@ static bool stenv(cc_cpu *cpu, const cc_op *op, int64_t budget, bool wide, bool 
         X87_ENTER();                                                                                                   \
         if (!ldenv(cpu, op, budget, wide, regs))                                                                       \
             return cc_op_fault(cpu, op, budget);                                                                       \
-        CC_NEXT();                                                                                                     \
+        CC_NEXT_STORE();                                                                                               \
     }
 #define ENV_STORE(name, wide, regs)                                                                                    \
     CC_OP(cc_x87_##name)                                                                                               \
@@ -311,15 +311,15 @@ static bool fxrstor(cc_cpu *cpu, const cc_op *op, int64_t budget, bool wide)
     return true;
 }
 
-#define FX(name, fn, wide, NEXT)                                                                                       \
+#define FX(name, fn, wide)                                                                                             \
     CC_OP(cc_x87_##name)                                                                                               \
     {                                                                                                                  \
         X87_AVAILABLE();                                                                                               \
         if (!fn(cpu, op, budget, wide))                                                                                \
             return cc_op_fault(cpu, op, budget);                                                                       \
-        NEXT();                                                                                                        \
+        CC_NEXT_STORE();                                                                                               \
     }
-FX(fxsave, fxsave, false, CC_NEXT_STORE)
-FX(fxsave64, fxsave, true, CC_NEXT_STORE)
-FX(fxrstor, fxrstor, false, CC_NEXT)
-FX(fxrstor64, fxrstor, true, CC_NEXT)
+FX(fxsave, fxsave, false)
+FX(fxsave64, fxsave, true)
+FX(fxrstor, fxrstor, false)
+FX(fxrstor64, fxrstor, true)

@@ -37,9 +37,9 @@ KERNEL_CS, KERNEL_DS, USER_DS, USER_CS, TSS_SEL, SPARE_SEL = 0x10, 0x18, 0x2B, 0
 MEMORY_BYTES = 16 << 20
 INSTRUCTIONS_MAX = 200_000_000
 
-STOP, RETURN, RESUME, SKIP = range(4)
+STOP, RETURN, RESUME, SKIP, RETURN_RF = range(5)
 """Policies: end the guest; IRETQ; jump to the address in resume_rip with the stack of resume_rsp; IRETQ behind
-`skip` bytes."""
+`skip` bytes; IRETQ with RF = 1."""
 
 P, W, U, PWT, PCD, A, D, PS, G = (1 << i for i in range(9))
 NX = 1 << 63
@@ -132,6 +132,8 @@ _HANDLER = f"""
     je return
     cmp al, {RESUME}
     je resume
+    cmp al, {RETURN_RF}
+    je return_rf
     cmp al, {SKIP}
     jne stop
     mov rax, qword ptr [skip]
@@ -141,6 +143,9 @@ return:
     pop rax
     add rsp, 16
     iretq
+return_rf:
+    or dword ptr [rsp + 48], 0x10000
+    jmp return
 resume:
     pop rbx
     pop rax
