@@ -60,6 +60,74 @@ static void drop(cc_block *b)
     b->ops[0].fn = block_gone;
 }
 
+static void unlink_hash(struct cc_codecache *c, cc_block *b)
+{
+    cc_block **h = &c->hash[block_hash(((uint64_t)b->phys_page << CC_PAGE_SHIFT) + b->off, b->vbase, b->user)];
+    while (*h != b)
+        h = &(*h)->hash_next;
+    *h = b->hash_next;
+}
+
+/* ---- instructions that cross a page ------------------------------------------------------------------------------ */
+/*
+ * The first op of such a block: disp is cpu->jgen of its half when the second page's translation was last looked up,
+ * imm the physical page found.  The block that stands for it in that page's list (kind CC_BLOCK_REST) is in no hash
+ * chain: its hash_next is the block itself.
+ */
+static void drop_crossing(struct cc_codecache *c, cc_block *b)
+{
+    cc_block **p = &c->pages[b->phys_page];
+    unlink_hash(c, b);
+    while (*p != b)
+        p = &(*p)->page_next;
+    *p = b->page_next;
+    p = &c->pages[(uint32_t)b->ops[0].imm];
+    while ((*p)->kind != CC_BLOCK_REST || (*p)->hash_next != b)
+        p = &(*p)->page_next;
+    *p = (*p)->page_next;
+    drop(b);
+}
+
+enum crossing { CROSSING_SAME, CROSSING_MOVED, CROSSING_FAULT };
+
+/* Some translation has changed since the last look. */
+static enum crossing look_again(cc_cpu *cpu, cc_block *b)
+{
+    uint64_t gpa2;
+    if (!cc_fetch_ptr(cpu, b->vbase + CC_PAGE_SIZE, &gpa2))
+        return CROSSING_FAULT;
+    if (gpa2 >> CC_PAGE_SHIFT != (uint32_t)b->ops[0].imm) {
+        drop_crossing(cpu->code, b);
+        return CROSSING_MOVED;
+    }
+    b->ops[0].disp = (int32_t)(uint32_t)cpu->jgen[b->ops[0].x];
+    return CROSSING_SAME;
+}
+
+static const cc_op *fetch_fault(cc_cpu *cpu, uint64_t pc, int64_t budget)
+{
+    cpu->fault_pending = 1;
+    return cc_exit(cpu, pc, budget - 1);      /* the attempt counts as one instruction */
+}
+
+static __attribute__((noinline, cold)) CC_OP(crossing_slow)
+{
+    cc_block *b = (cc_block *)((uintptr_t)op - offsetof(cc_block, ops));
+    uint64_t pc = b->vbase + b->off;
+    enum crossing found = look_again(cpu, b);
+    if (found == CROSSING_FAULT)
+        return fetch_fault(cpu, pc, budget + b->n);
+    if (found == CROSSING_MOVED)
+        return cc_goto_slow(cpu, pc, budget + b->n);
+    CC_NEXT();
+}
+static CC_OP(crossing)
+{
+    if (cc_unlikely((uint32_t)op->disp != (uint32_t)cpu->jgen[op->x]))
+        return crossing_slow(cpu, op, budget);
+    CC_NEXT();
+}
+
 void cc_code_flush(cc_cpu *cpu)
 {
     struct cc_codecache *c = cpu->code;
@@ -87,12 +155,14 @@ void cc_code_written(cc_cpu *cpu, uint64_t gpa, uint64_t size)
             p = &b->page_next;
             continue;
         }
-        *p = b->page_next;
-        cc_block **h = &c->hash[block_hash((page << CC_PAGE_SHIFT) + b->off, b->vbase, b->user)];
-        while (*h != b)
-            h = &(*h)->hash_next;
-        *h = b->hash_next;
-        drop(b);
+        if (b->kind == CC_BLOCK_WHOLE) {
+            *p = b->page_next;
+            unlink_hash(c, b);
+            drop(b);
+        } else {
+            drop_crossing(c, b->kind == CC_BLOCK_REST ? b->hash_next : b);
+            p = &c->pages[page];      /* both halves may have been in this list */
+        }
         cpu->leave = 1;
         cpu->m->stats.smc_hits++;
     }
@@ -118,13 +188,12 @@ static void watch_page(cc_cpu *cpu, uint64_t page)
 
 /* ---- finding and making blocks ------------------------------------------------------------------------------------------ */
 /* An instruction that continues on the next page: gather its bytes; false with the fault recorded. */
-static bool decode_across(cc_cpu *cpu, cc_block *b, uint64_t pc, const uint8_t *code)
+static bool decode_across(cc_cpu *cpu, cc_block *b, uint64_t pc, const uint8_t *code, uint64_t *gpa2)
 {
     uint8_t bytes[32] = {0};
     unsigned first = 4096 - (pc & 0xfff);
-    uint64_t gpa2;
     memcpy(bytes, code, first);
-    const uint8_t *rest = cc_fetch_ptr(cpu, (pc & ~0xfffull) + 4096, &gpa2);
+    const uint8_t *rest = cc_fetch_ptr(cpu, (pc & ~0xfffull) + 4096, gpa2);
     if (!rest)
         return false;
     memcpy(bytes + first, rest, 15);
@@ -136,7 +205,7 @@ cc_block *cc_block_scratch(cc_cpu *cpu, uint64_t pc, uint32_t max)
 {
     struct cc_codecache *c = cpu->code;
     cc_block *b = c->scratch;
-    uint64_t gpa;
+    uint64_t gpa, gpa2;
     const uint8_t *code = cc_fetch_ptr(cpu, pc, &gpa);
     if (!code)
         return NULL;
@@ -144,10 +213,52 @@ cc_block *cc_block_scratch(cc_cpu *cpu, uint64_t pc, uint32_t max)
     b->vbase = pc & ~0xfffull;
     b->user = cpu->cpl == 3;
     b->phys_page = (uint32_t)(gpa >> CC_PAGE_SHIFT);
-    if (!cc_decode_block(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, max) && !decode_across(cpu, b, pc, code))
+    if (!cc_decode_block(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, max) && !decode_across(cpu, b, pc, code, &gpa2))
         return NULL;
     b->valid = 1;
     return b;
+}
+
+static void reserve(struct cc_codecache *c, const cc_block *b)
+{
+    c->used += (sizeof *b + b->nops * sizeof(cc_op) + 63) & ~(size_t)63;
+}
+
+static void add_to_page(cc_cpu *cpu, cc_block *b)
+{
+    struct cc_codecache *c = cpu->code;
+    watch_page(cpu, b->phys_page);
+    b->page_next = c->pages[b->phys_page];
+    c->pages[b->phys_page] = b;
+}
+
+/* Make b, at the arena's end, the block of the page-crossing instruction at pc.  False: the fault was recorded. */
+static bool make_crossing(cc_cpu *cpu, cc_block *b, uint64_t pc, const uint8_t *code)
+{
+    struct cc_codecache *c = cpu->code;
+    unsigned half = cc_half(pc);
+    uint64_t gpa2;
+    if (!decode_across(cpu, b, pc, code, &gpa2))
+        return false;
+    memmove(&b->ops[1], &b->ops[0], b->nops * sizeof(cc_op));
+    memset(&b->ops[0], 0, sizeof(cc_op));
+    b->ops[0].fn = crossing;
+    b->ops[0].off = b->off;
+    b->ops[0].x = (uint8_t)half;
+    b->ops[0].disp = (int32_t)(uint32_t)cpu->jgen[half];
+    b->ops[0].imm = (int32_t)(uint32_t)(gpa2 >> CC_PAGE_SHIFT);
+    b->nops++;
+    b->kind = CC_BLOCK_CROSSING;
+    reserve(c, b);
+    cc_block *rest = (cc_block *)(c->arena + c->used);
+    memset(rest, 0, sizeof *rest);
+    rest->phys_page = (uint32_t)(gpa2 >> CC_PAGE_SHIFT);
+    rest->end = (uint16_t)(b->off + b->ops[1].len - CC_PAGE_SIZE);
+    rest->kind = CC_BLOCK_REST;
+    rest->hash_next = b;
+    reserve(c, rest);
+    add_to_page(cpu, rest);
+    return true;
 }
 
 cc_block *cc_block_at(cc_cpu *cpu, uint64_t pc)
@@ -168,21 +279,22 @@ cc_block *cc_block_at(cc_cpu *cpu, uint64_t pc)
             cc_jcache_add(cpu, pc, b);
             return b;
         }
-    if (c->size - c->used < BLOCK_BYTES_MAX)
+    if (c->size - c->used < BLOCK_BYTES_MAX + 128)      /* alignment, and the second block of a crossing */
         cc_code_flush(cpu);
     b = (cc_block *)(c->arena + c->used);
     b->vbase = vbase;
     b->user = user;
     b->phys_page = (uint32_t)(gpa >> CC_PAGE_SHIFT);
-    if (!cc_decode_block(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, CC_BLOCK_INSNS_MAX))
+    if (cc_decode_block(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, CC_BLOCK_INSNS_MAX))
+        reserve(c, b);
+    else if (cc_half(pc) != cc_half(vbase + CC_PAGE_SIZE))      /* from the last page to the first: two generations */
         return cc_block_scratch(cpu, pc, 1);
-    c->used += (sizeof *b + b->nops * sizeof(cc_op) + 63) & ~(size_t)63;
+    else if (!make_crossing(cpu, b, pc, code))
+        return NULL;
     b->valid = 1;
     b->hash_next = c->hash[h];
     c->hash[h] = b;
-    watch_page(cpu, b->phys_page);
-    b->page_next = c->pages[b->phys_page];
-    c->pages[b->phys_page] = b;
+    add_to_page(cpu, b);
     cc_jcache_add(cpu, pc, b);
     cpu->m->stats.blocks_decoded++;
     cpu->m->stats.insns_decoded += b->n;
@@ -190,12 +302,6 @@ cc_block *cc_block_at(cc_cpu *cpu, uint64_t pc)
 }
 
 /* ---- transfers ------------------------------------------------------------------------------------------------------------ */
-static const cc_op *fetch_fault(cc_cpu *cpu, uint64_t pc, int64_t budget)
-{
-    cpu->fault_pending = 1;
-    return cc_exit(cpu, pc, budget - 1);      /* the attempt counts as one instruction */
-}
-
 static const cc_op *enter(cc_cpu *cpu, cc_block *b, int64_t budget)
 {
     const cc_op *op;
@@ -280,7 +386,7 @@ int cc_code_new(cc_cpu *cpu, uint32_t kib)
         cc_code_flush(cpu);
     }
     free(c->arena);
-    c->size = (size_t)kib * 1024 < 2 * BLOCK_BYTES_MAX ? 2 * BLOCK_BYTES_MAX : (size_t)kib * 1024;
+    c->size = (size_t)kib * 1024 < 3 * BLOCK_BYTES_MAX ? 3 * BLOCK_BYTES_MAX : (size_t)kib * 1024;
     c->arena = aligned_alloc(HUGE_PAGE, (c->size + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1));
     /* Only a hint: a booting kernel fills megabytes with decoded code, and faults them in one by one otherwise. */
     if (c->arena)

@@ -931,6 +931,7 @@ bool cc_decode_block(cc_cpu *cpu, cc_block *b, const uint8_t *code, unsigned ava
     drop_dead_flags(&w, n);
     b->end = (uint16_t)(off + at > 4096 ? 4096 : off + at);
     b->n = w.ninsns;
-    b->nops = (uint16_t)w.nops;
+    b->nops = (uint8_t)w.nops;
+    b->kind = CC_BLOCK_WHOLE;
     return true;
 }

@@ -13,7 +13,12 @@
 /*
  * A block: consecutive instructions of one page, decoded.  Its key is (physical address, virtual page, privilege), so
  * virtual addresses inside it are constants.  The record after a branch op holds its links.
+ *
+ * An instruction that continues on the next page has a block of its own, whose first op sees to it that the second page
+ * is still the one that it was decoded from (block.c); a second, empty block stands for it in that page's list.
  */
+enum { CC_BLOCK_WHOLE, CC_BLOCK_CROSSING, CC_BLOCK_REST };
+
 struct cc_block {
     uint64_t vbase;          /* virtual address of the page */
     uint32_t n;              /* instructions */
@@ -21,7 +26,8 @@ struct cc_block {
     uint16_t off, end;       /* byte range in the page */
     uint8_t user;
     uint8_t valid;
-    uint16_t nops;
+    uint8_t nops;
+    uint8_t kind;
     struct cc_block *hash_next, *page_next;
     cc_op ops[];
 };
