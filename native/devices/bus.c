@@ -4,8 +4,9 @@
  * Most devices are 8 bits wide, as on ISA: a wider access is split into bytes at successive ports.  Nobody home reads
  * as all ones and swallows writes.  Each access of the guest counts as one exit, however it is split.
  */
-#include "devices.h"
+#include "virtio.h"
 #include "../console.h"
+#include "../net/net.h"
 #include "../sdk.h"
 
 /* How a device takes part in accesses wider than a byte. */
@@ -85,22 +86,33 @@ void cc_io_write(cc_machine *m, uint16_t port, unsigned size, uint32_t value)
     }
 }
 
-/* No device is memory-mapped yet: virtio-mmio goes here. */
+/* The virtio device whose window holds the whole access; -1 if there is none. */
+static int find_window(const cc_machine *m, uint64_t gpa, unsigned size)
+{
+    const uint64_t offset = gpa - CC_VIRTIO_GPA, device = offset / CC_VIRTIO_WINDOW;
+    if (gpa < CC_VIRTIO_GPA || device >= CC_VIRTIO_COUNT || offset % CC_VIRTIO_WINDOW + size > CC_VIRTIO_WINDOW)
+        return -1;
+    return m->cfg.devices >> device & 1 ? (int)device : -1;
+}
+
 uint64_t cc_mmio_read(cc_machine *m, uint64_t gpa, unsigned size)
 {
-    (void)gpa;
     m->stats.mmio_accesses++;
     cc_count_exit(m);
-    return UINT64_MAX >> (64 - 8 * size);
+    const uint64_t ones = UINT64_MAX >> (64 - 8 * size);
+    const int device = find_window(m, gpa, size);
+    if (device < 0)
+        return ones;
+    return cc_virtio_mmio_read(m, (unsigned)device, (uint32_t)(gpa % CC_VIRTIO_WINDOW), size) & ones;
 }
 
 void cc_mmio_write(cc_machine *m, uint64_t gpa, unsigned size, uint64_t value)
 {
-    (void)gpa;
-    (void)size;
-    (void)value;
     m->stats.mmio_accesses++;
     cc_count_exit(m);
+    const int device = find_window(m, gpa, size);
+    if (device >= 0)
+        cc_virtio_mmio_write(m, (unsigned)device, (uint32_t)(gpa % CC_VIRTIO_WINDOW), size, value);
 }
 
 /* ---- events ---------------------------------------------------------------------------------------------------- */
@@ -112,6 +124,8 @@ static const struct slot_owner {
     [CC_EV_UART_RX] = {cc_uart_rx_fire, 4},
     [CC_EV_UART_IRQ] = {cc_uart_timeout_fire, 4},
     [CC_EV_RTC] = {cc_cmos_fire, 8},
+    [CC_EV_BLK] = {cc_blk_fire, 5},
+    [CC_EV_NET] = {cc_netdev_fire, 6},
 };
 
 void cc_event_fire(cc_machine *m, unsigned slot)
@@ -127,9 +141,24 @@ bool cc_event_may_interrupt(const cc_machine *m)
     return false;
 }
 
+void cc_reseed(cc_machine *m, uint64_t seed)
+{
+    cc_stream_seed(&m->dev.disk.random, seed);
+    cc_stream_text(&m->dev.disk.random, "disk");
+    cc_stream_seed(&m->dev.rng, seed);
+    cc_stream_text(&m->dev.rng, "rng");
+    cc_stream_seed(&m->dev.sdk.random, seed);
+    cc_stream_text(&m->dev.sdk.random, "sdk");
+}
+
+/* The disk is no part of what a reset resets, and random streams go on. */
 void cc_devices_reset(cc_machine *m)
 {
+    const struct cc_disk disk = m->dev.disk;
+    const struct cc_stream rng = m->dev.rng;
     memset(&m->dev, 0, sizeof m->dev);
+    m->dev.disk = disk;
+    m->dev.rng = rng;
     for (unsigned i = 0; i < CC_EV_COUNT; i++)
         m->dev.ev_at[i] = CC_NEVER;
     m->dev.console_hash = CC_CONSOLE_HASH_START;
@@ -140,4 +169,6 @@ void cc_devices_reset(cc_machine *m)
     cc_i8042_reset(m);
     cc_sysctl_reset(m);
     cc_sdk_reset(m);
+    cc_virtio_reset(m);
+    cc_net_reset(m);
 }

@@ -14,6 +14,10 @@
 #define CC_UART_FIFO 16u
 #define CC_CONSOLE_TAIL 256u    /* last bytes transmitted; a power of two above the longest pattern */
 #define CC_CMOS_BYTES 128u
+#define CC_VQ_COUNT 2u          /* virtqueues of a device, at most */
+#define CC_VIRTIO_COUNT 5u      /* virtio devices; a device's number is that of its window and of its CC_DEV_* bit */
+#define CC_BLK_REQUESTS 128u    /* on their way at a time; the size of the disk's virtqueue */
+#define CC_AGENT_RING 16384u    /* bytes from the host, waiting for the guest agent */
 
 /* One 8259A (pic.c). */
 struct cc_pic_chip {
@@ -126,6 +130,81 @@ struct cc_sdk {
     uint8_t pad[7];
 };
 
+/* One split virtqueue (virtio.c).  Addresses are guest-physical and were checked when it was made ready. */
+struct cc_vq {
+    uint64_t desc;
+    uint64_t driver;            /* available ring */
+    uint64_t device;            /* used ring */
+    uint16_t num;
+    uint16_t ready;
+    uint16_t avail_idx;         /* the next entry to take */
+    uint16_t used_idx;          /* the next entry to fill in */
+    uint16_t signalled_idx;     /* used_idx when it was last decided whether to interrupt ... */
+    uint16_t signalled;         /* ... if it ever was */
+    uint16_t pad[2];
+};
+
+/* The registers of a virtio-mmio device (virtio.c). */
+struct cc_virtio {
+    uint64_t driver_features;
+    uint32_t device_features_sel;
+    uint32_t driver_features_sel;
+    uint32_t queue_sel;
+    uint32_t status;
+    uint32_t interrupt;         /* InterruptStatus; the line is high while it is not 0 */
+    uint32_t generation;        /* of the configuration space */
+    struct cc_vq vq[CC_VQ_COUNT];
+};
+
+/* A disk request that has been taken and not been answered (virtio_blk.c). */
+struct cc_blk_request {
+    uint64_t due_vns;
+    uint64_t serial;            /* of those due at the same time the one taken first is answered first */
+    uint64_t sector;
+    uint32_t type;
+    uint32_t bytes;             /* of data */
+    uint16_t head;              /* of its descriptor chain */
+    uint16_t pad[3];
+};
+
+struct cc_blk {
+    uint64_t serial;            /* of the next request */
+    uint32_t count;
+    uint32_t pad;
+    struct cc_blk_request request[CC_BLK_REQUESTS];
+};
+
+/* The disk behind it (disk.c).  A reset of the machine leaves it alone. */
+struct cc_disk {
+    struct cc_stream random;    /* label "disk" */
+    uint64_t write_serial;      /* of the next write */
+    uint32_t log_first;         /* oldest record */
+    uint32_t log_count;
+    uint32_t block_first;       /* oldest saved sector */
+    uint32_t block_count;
+    cc_disk_faults faults;
+    cc_disk_stats stats;
+};
+
+/* virtio_net.c; the packets themselves are in CC_AUX_NET. */
+struct cc_netdev {
+    cc_net_counters counters;
+    uint32_t link_down;
+    uint32_t pad;
+};
+
+struct cc_balloon {
+    uint32_t target_pages;
+    uint32_t actual_pages;      /* as the driver says */
+};
+
+/* virtio_console.c */
+struct cc_vconsole {
+    uint32_t head;
+    uint32_t count;
+    uint8_t ring[CC_AGENT_RING];
+};
+
 struct cc_devstate {
     uint64_t ev_at[CC_EV_COUNT];      /* virtual time of each event slot; CC_NEVER: disarmed */
     uint32_t dead_kind;               /* CC_STOP_* after which the machine cannot run on; CC_STOP_NONE while alive */
@@ -140,6 +219,13 @@ struct cc_devstate {
     struct cc_i8042 i8042;
     struct cc_sysctl sysctl;
     struct cc_sdk sdk;
+    struct cc_virtio virtio[CC_VIRTIO_COUNT];
+    struct cc_blk blk;
+    struct cc_disk disk;
+    struct cc_netdev net;
+    struct cc_stream rng;             /* what the entropy device gives; label "rng" */
+    struct cc_balloon balloon;
+    struct cc_vconsole vconsole;
 };
 
 /* No implicit padding: each structure is exactly the sum of its members. */
@@ -149,9 +235,21 @@ _Static_assert(sizeof(struct cc_uart) == 2 * 8 + 2 * 4 + 2 + 14 + CC_UART_FIFO +
 _Static_assert(sizeof(struct cc_cmos) == 4 * 8 + 16 + CC_CMOS_BYTES, "padding");
 _Static_assert(sizeof(struct cc_i8042) == 8 && sizeof(struct cc_sysctl) == 8, "padding");
 _Static_assert(sizeof(struct cc_stream) == 40 && sizeof(struct cc_sdk) == 40 + 8 + 8, "padding");
+_Static_assert(sizeof(struct cc_vq) == 3 * 8 + 8 * 2, "padding");
+_Static_assert(sizeof(struct cc_virtio) == 8 + 6 * 4 + CC_VQ_COUNT * sizeof(struct cc_vq), "padding");
+_Static_assert(sizeof(struct cc_blk_request) == 3 * 8 + 2 * 4 + 4 * 2, "padding");
+_Static_assert(sizeof(struct cc_blk) == 8 + 8 + CC_BLK_REQUESTS * sizeof(struct cc_blk_request), "padding");
+_Static_assert(sizeof(cc_disk_faults) == 10 * 4 + 5 * 8, "padding");
+_Static_assert(sizeof(cc_disk_stats) == 8 * 8, "padding");
+_Static_assert(sizeof(struct cc_disk) == sizeof(struct cc_stream) + 8 + 4 * 4 + sizeof(cc_disk_faults)
+               + sizeof(cc_disk_stats), "padding");
+_Static_assert(sizeof(struct cc_netdev) == 6 * 8 + 8 && sizeof(struct cc_balloon) == 8, "padding");
+_Static_assert(sizeof(struct cc_vconsole) == 8 + CC_AGENT_RING, "padding");
 _Static_assert(sizeof(struct cc_devstate) == CC_EV_COUNT * 8 + 2 * 4 + 2 * 8 + CC_CONSOLE_TAIL
                + 2 * sizeof(struct cc_pic_chip) + 3 * sizeof(struct cc_pit_channel) + sizeof(struct cc_uart)
-               + sizeof(struct cc_cmos) + sizeof(struct cc_i8042) + sizeof(struct cc_sysctl)
-               + sizeof(struct cc_sdk), "padding");
+               + sizeof(struct cc_cmos) + sizeof(struct cc_i8042) + sizeof(struct cc_sysctl) + sizeof(struct cc_sdk)
+               + CC_VIRTIO_COUNT * sizeof(struct cc_virtio) + sizeof(struct cc_blk) + sizeof(struct cc_disk)
+               + sizeof(struct cc_netdev) + sizeof(struct cc_stream) + sizeof(struct cc_balloon)
+               + sizeof(struct cc_vconsole), "padding");
 
 #endif

@@ -254,6 +254,77 @@ void cc_force_setup_complete(cc_machine *);
 /* Whether the guest has said that its coverage map at 0xE0000 (64 KiB) is in use. */
 bool cc_coverage_active(const cc_machine *);
 
+/* ---- random streams ------------------------------------------------------------------------------------------------ */
+/* Start every random stream of the machine (entropy device, disk faults, SDK) anew from another seed, as a branch does. */
+void cc_reseed(cc_machine *, uint64_t seed);
+
+/* ---- the disk; sectors are of 512 bytes ------------------------------------------------------------------------------ */
+/* What the guest would read, the newest writes included; what the host writes is there for good. */
+uint64_t cc_disk_size(const cc_machine *);      /* bytes; 0: no disk */
+int cc_disk_read(cc_machine *, uint64_t offset, void *dst, size_t size);
+int cc_disk_write(cc_machine *, uint64_t offset, const void *src, size_t size);
+
+#define CC_DISK_FULL_AT 1      /* writes that reach full_sector or beyond fail */
+#define CC_DISK_FULL_AFTER 2   /* so does every write once full_bytes have been written */
+#define CC_DISK_TORN_FAILS 4   /* a torn write is reported as an error; otherwise as done */
+/* All zero: no faults.  Chances are per million requests; errors, tearing and flipped bits befall only requests that touch
+ * [first_sector, first_sector + sectors), or any if sectors is 0.  A write that fails has no effect. */
+typedef struct cc_disk_faults {
+    uint32_t flags;                    /* CC_DISK_* above */
+    uint32_t read_error_ppm, write_error_ppm;
+    uint32_t torn_ppm;                 /* only the first sectors of a write reach the disk, a random number of them */
+    uint32_t corrupt_read_ppm, corrupt_write_ppm;   /* one bit of the data is flipped on its way */
+    uint32_t lost_flush_ppm;           /* a flush is reported as done and makes nothing durable */
+    uint32_t spike_ppm;                /* a request takes spike_ns longer */
+    uint32_t slow_milli;               /* time a request takes, in thousandths of the usual; 0: as usual */
+    uint32_t pad;
+    uint64_t spike_ns;
+    uint64_t first_sector, sectors;
+    uint64_t full_sector, full_bytes;
+} cc_disk_faults;
+int cc_disk_set_faults(cc_machine *, const cc_disk_faults *);
+void cc_disk_get_faults(const cc_machine *, cc_disk_faults *);
+/* Flip `bits` random bits in a range of sectors now, for good. */
+int cc_disk_corrupt(cc_machine *, uint64_t sector, uint64_t sectors, uint32_t bits);
+
+/* Power loss: what becomes of writes that no flush has followed.  Requests in flight have never reached the disk. */
+#define CC_CRASH_LOSE_ALL 0    /* all are lost */
+#define CC_CRASH_RANDOM 1      /* each sector of each write is kept or lost, by a fair coin of the seed's */
+#define CC_CRASH_TORN 2        /* a random number of the oldest are kept, the next one up to a random sector of it */
+#define CC_CRASH_KEEP_ALL 3
+int cc_disk_crash(cc_machine *, uint32_t mode, uint64_t seed);
+
+typedef struct cc_disk_stats {
+    uint64_t reads, writes, flushes, discards, errors, faults;   /* requests answered; faults that came into effect */
+    uint64_t unflushed_writes, unflushed_sectors;                /* in the undo log now */
+} cc_disk_stats;
+void cc_disk_get_stats(const cc_machine *, cc_disk_stats *);
+
+/* The payload of a CC_EVENT_DISK record. */
+#define CC_DISK_READ_ERROR 1
+#define CC_DISK_WRITE_ERROR 2
+#define CC_DISK_TORN 3
+#define CC_DISK_CORRUPT_READ 4
+#define CC_DISK_CORRUPT_WRITE 5
+#define CC_DISK_FULL 6
+#define CC_DISK_LOST_FLUSH 7
+#define CC_DISK_SPIKE 8
+typedef struct cc_disk_event { uint32_t what; uint32_t sectors; uint64_t sector; } cc_disk_event;
+
+/* ---- the other devices ------------------------------------------------------------------------------------------------- */
+/* Frames and bytes (without the virtio header) that the guest has sent and got; dropped: for want of room, of a running
+ * driver or of a link. */
+typedef struct cc_net_counters {
+    uint64_t tx_frames, tx_bytes, tx_dropped, rx_frames, rx_bytes, rx_dropped;
+} cc_net_counters;
+void cc_net_get_counters(const cc_machine *, cc_net_counters *);
+int cc_net_set_link(cc_machine *, bool up);      /* the guest's carrier; without it nothing passes */
+/* Ask the guest for so many pages of 4 KiB; what it has given up is zero and may not be counted on. */
+int cc_balloon_set(cc_machine *, uint32_t pages);
+uint32_t cc_balloon_pages(const cc_machine *);    /* given up now */
+/* Queue bytes for the guest agent (/dev/hvc0 in Linux); returns how many fitted.  Its answers are CC_EVENT_AGENT. */
+size_t cc_agent_send(cc_machine *, const uint8_t *src, size_t size);
+
 /* ---- snapshots, digests ------------------------------------------------------------------------------------------ */
 int cc_snapshot_take(cc_machine *, cc_snapshot **out);
 int cc_snapshot_restore(cc_machine *, cc_snapshot *);   /* the machine has the snapshot's configuration */
