@@ -30,6 +30,11 @@ DEFAULT_CMDLINE = (
 
 VCPU_KINDS = ("soft", "kvm")
 
+DISK_BYTES_MAX = 64 * GIB
+DEVICES = ("blk", "net", "rng", "balloon", "console")
+"""The virtio devices, in the order of their windows."""
+OPTIONAL_DEVICES = DEVICES[2:]
+
 
 class CpuConfig(Record):
     """What the guest sees of its processor and its speed."""
@@ -62,6 +67,12 @@ class VmConfig(Record):
     """
     machine_id: int = 0
     """Index in its cluster."""
+    disk_bytes: int = 0
+    """Size of its disk (/dev/vda), a multiple of 4 KiB up to 64 GiB; 0: it has none."""
+    network: bool = False
+    """Whether it has a network device (eth0)."""
+    devices: tuple[str, ...] | None = None
+    """Its other virtio devices, of OPTIONAL_DEVICES. None: all of them with a disk or a network, otherwise none."""
     tlb_bits: int | None = None
     """log2 of the software TLB's entries per mode; host-side only. None: the library's choice."""
     code_cache_kib: int | None = None
@@ -78,6 +89,21 @@ class VmConfig(Record):
             raise UsageError(f"the seed {self.seed} is not a 64-bit number", hint="give one from 0 to 2^64 - 1")
         if self.vcpu not in VCPU_KINDS:
             raise UsageError(f"there is no vCPU kind {self.vcpu!r}", hint="use soft or kvm")
+        if not 0 <= self.disk_bytes <= DISK_BYTES_MAX or self.disk_bytes % (4 * KIB):
+            raise UsageError(
+                f"a machine cannot have a disk of {format_bytes(self.disk_bytes)}",
+                hint="give a multiple of 4 KiB up to 64 GiB",
+            )
+        for name in self.devices or ():
+            if name not in OPTIONAL_DEVICES:
+                raise UsageError(f"there is no device {name!r} to add", hint=f"use {', '.join(OPTIONAL_DEVICES)}")
+
+    @property
+    def virtio_devices(self) -> tuple[str, ...]:
+        """The virtio devices that it has, of DEVICES."""
+        main = [name for name, there in (("blk", self.disk_bytes), ("net", self.network)) if there]
+        others = self.devices if self.devices is not None else OPTIONAL_DEVICES if main else ()
+        return tuple(name for name in DEVICES if name in main or name in others)
 
 
 def format_bytes(size: int) -> str:

@@ -20,6 +20,10 @@ from .config import GIB, KIB, format_bytes
 from .errors import UsageError
 from .record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 ZERO_PAGE_GPA = 0x7000
 STACK_GPA = 0x8FF0
 TABLES_GPA = 0x9000
@@ -288,6 +292,20 @@ def check_cmdline(cmdline: str) -> bytes:
             f"has {len(cmdline)} characters, the kernel reads {CMDLINE_BYTES_MAX}", where=where, hint="shorten it"
         )
     return cmdline.encode("ascii")
+
+
+_VIRTIO_GPA = 0xD0000000
+_VIRTIO_IRQS = {"blk": 5, "net": 6, "rng": 7, "balloon": 9, "console": 10}
+"""In the order of the devices' windows of 4 KiB (native/devices/virtio.h)."""
+
+
+def device_words(names: Sequence[str]) -> list[str]:
+    """What a kernel has to be told on its command line about virtio devices (Linux: drivers/virtio/virtio_mmio.c)."""
+    return [
+        f"virtio_mmio.device=4K@{_VIRTIO_GPA + 0x1000 * window:#x}:{irq}"
+        for window, (name, irq) in enumerate(_VIRTIO_IRQS.items())
+        if name in names
+    ]
 
 
 def boot_params(cmdline_gpa: int, initrd_gpa: int, initrd_bytes: int, memory_bytes: int) -> bytes:

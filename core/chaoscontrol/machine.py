@@ -14,7 +14,7 @@ import os
 import struct
 
 from ._binding import ffi, lib, raise_native
-from .config import VmConfig
+from .config import DEVICES, VmConfig
 from .errors import AddressError, EngineError, GuestError, UsageError
 from .pagestore import PageStore, Snapshot
 from .values import ConsoleMark, Digest, PropertyCounts, RawEvent, Stats, Stop, StopKind
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._native import CData
+    from .disk import Disk
     from .loader import BootFiles
     from .registers import Registers
 
@@ -125,6 +126,7 @@ class DeterministicVm:
         if self._loaded:
             raise UsageError("the machine has a guest already", hint="create another machine for another kernel")
         line = self.config.cmdline if cmdline is None else cmdline
+        line = " ".join((line, *loader.device_words(self.config.virtio_devices)))
         rng_seed = random.Stream(self.config.seed, "guest-kernel-rng").read(32)
         boot = loader.plan_boot(files, line, self.config.memory_bytes, rng_seed)
         for gpa, data in boot.pieces:
@@ -296,6 +298,42 @@ class DeterministicVm:
 
     def _take_digest(self) -> Digest:
         return Digest(self._digest.hi << 64 | self._digest.lo)
+
+    # ---- devices ----
+
+    @property
+    def disk(self) -> Disk:
+        """Its disk. Raises UsageError if it has none."""
+        from .disk import Disk
+
+        if not self.config.disk_bytes:
+            raise UsageError("the machine has no disk", hint="give its configuration disk_bytes")
+        return Disk(self._use, self._check)
+
+    def reseed(self, seed: int) -> None:
+        """Starts all random streams of the machine anew from another 64-bit seed, as a branch does."""
+        if not 0 <= seed < 1 << 64:
+            raise UsageError(f"the seed {seed} is not a 64-bit number", hint="give one from 0 to 2^64 - 1")
+        lib.cc_reseed(self._use(), seed)
+
+    def set_link(self, up: bool) -> None:
+        """The network device's carrier, which the guest sees; without it nothing passes. Raises UsageError."""
+        self._check(lib.cc_net_set_link(self._use(), up))
+
+    def set_balloon(self, pages: int) -> None:
+        """Asks the guest to give up so many pages of 4 KiB; 0 gives all back. Raises UsageError."""
+        if not 0 <= pages <= self.config.memory_bytes >> 12:
+            raise UsageError(f"a balloon of {pages} pages", hint=f"give 0 to {self.config.memory_bytes >> 12}")
+        self._check(lib.cc_balloon_set(self._use(), pages))
+
+    @property
+    def balloon_pages(self) -> int:
+        """Pages that the guest has given up."""
+        return lib.cc_balloon_pages(self._use())
+
+    def agent_send(self, data: bytes) -> int:
+        """Queues bytes for the guest agent (/dev/hvc0); returns how many fitted."""
+        return lib.cc_agent_send(self._use(), data, len(data))
 
     # ---- console and log ----
 
@@ -514,6 +552,8 @@ def _native_config(config: VmConfig) -> CData:
         "cpu_profile": config.cpu.profile,
         "vcpu": lib.CC_VCPU_KVM if config.vcpu == "kvm" else lib.CC_VCPU_SOFT,
         "machine_id": config.machine_id,
+        "devices": sum(1 << DEVICES.index(name) for name in config.virtio_devices),
+        "disk_bytes": config.disk_bytes,
         "tlb_bits": config.tlb_bits,
         "code_cache_kib": config.code_cache_kib,
     }
