@@ -276,7 +276,7 @@ static void notify(cc_machine *m, unsigned queue)
         const char *fault = is_in_flight(b, c.head) ? "a request that is in flight already" : parse(m, &c, &r);
         if (fault) {
             cc_virtio_break(m, CC_VIRTIO_BLK, fault);
-            return;
+            break;
         }
         r.due_vns = cc_now(m) + latency_ns(m, &r);
         b->serial++;
