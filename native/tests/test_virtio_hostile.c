@@ -42,7 +42,7 @@ static void over_the_available_ring(cc_machine *m) { desc(m, 1, avail_at(BLK, 0)
 static void unknown_flags(cc_machine *m) { desc(m, 1, BUFFER, 512, NEXT | 8, 2); }
 static void short_header(cc_machine *m) { desc(m, 0, request_at(0), 15, NEXT, 2); }
 static void no_status(cc_machine *m) { desc(m, 1, BUFFER, 512, 0, 0); }
-static void index_jump(cc_machine *m) { poke16(m, avail_at(BLK, 0) + 2, 64); }
+static void index_jump(cc_machine *m) { poke16(m, avail_at(BLK, 0) + 2, 65); }
 static void head_outside(cc_machine *m) { poke16(m, avail_at(BLK, 0) + 4, 64); }
 static void twice(cc_machine *m) { offer(m, BLK, 0, 0); }
 static void indirect(cc_machine *m, uint64_t addr, uint32_t len, unsigned flags) { desc(m, 0, addr, len, INDIRECT_TABLE | flags, 1); }
