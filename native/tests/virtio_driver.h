@@ -121,7 +121,7 @@ static inline void set_desc(cc_machine *m, unsigned d, unsigned q, uint16_t i, s
 /* Make a chain available, without a notification. */
 static inline void offer(cc_machine *m, unsigned d, unsigned q, uint16_t head)
 {
-    const uint16_t num = m->dev.virtio[d].vq[q].num, idx = mem16(m, avail_at(d, q) + 2);
+    const uint16_t size = m->dev.virtio[d].vq[q].num, num = size ? size : 1, idx = mem16(m, avail_at(d, q) + 2);
     poke16(m, avail_at(d, q) + 4 + 2u * (idx % num), head);
     poke16(m, avail_at(d, q) + 2, (uint16_t)(idx + 1));
 }
