@@ -301,12 +301,13 @@ class Builder:
         The library is linked as an archive, so a test may bring its own version of a unit that it replaces.
         """
         with self.locked():
-            archive = self._archive(self.objects())
+            archive = self.archive(self.objects())
             out = self.dir / source.stem
             self.link([self.compile(source), archive], out, shared=False)
             return out
 
-    def _archive(self, objects: Sequence[Path]) -> Path:
+    def archive(self, objects: Sequence[Path]) -> Path:
+        """The engine as a static library, for programs that link with it. Call with the directory locked."""
         out = self.dir / "libcc.a"
         if out.exists() and all(path.stat().st_mtime_ns < out.stat().st_mtime_ns for path in objects):
             return out

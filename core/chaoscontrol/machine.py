@@ -583,6 +583,15 @@ def decode_length(code: bytes) -> int:
     return lib.cc_decode_length(code, min(len(code), 15))
 
 
+def decode_lengths(code: bytes, stride: int = 1) -> bytes:
+    """`decode_length` at every `stride`-th offset of `code`, one byte each; an instruction may run past its stride."""
+    if stride < 1:
+        raise ValueError(f"stride {stride}: must be at least 1 byte")
+    lengths = bytearray(-(-len(code) // stride))
+    lib.cc_decode_lengths(ffi.from_buffer(code), len(code), stride, ffi.from_buffer(lengths))
+    return bytes(lengths)
+
+
 def native_version() -> str:
     """The native library's version."""
     return ffi.string(lib.cc_version()).decode()
@@ -598,6 +607,7 @@ __all__ = [
     "Stop",
     "StopKind",
     "decode_length",
+    "decode_lengths",
     "kvm_unavailable",
     "native_version",
 ]

@@ -354,6 +354,8 @@ int cc_kvm_probe(const char *device, char *msg, size_t msg_size);
 /* Length of the instruction at code (at most 15 bytes are looked at), 0 if undefined or incomplete: the soft
  * CPU's decoder, for tests against other decoders. */
 uint32_t cc_decode_length(const uint8_t *code, uint32_t size);
+/* The same for every `stride`-th byte of code; each instruction may use all the bytes that follow. */
+void cc_decode_lengths(const uint8_t *code, uint32_t size, uint32_t stride, uint8_t *lengths);
 
 /* [cdef-end] */
 #endif

@@ -207,13 +207,6 @@ static int parse(const uint8_t *code, unsigned avail, insn *in, cc_op *op)
     return SYN_OK;
 }
 
-uint32_t cc_decode_length(const uint8_t *code, uint32_t size)
-{
-    insn in;
-    cc_op op;
-    return parse(code, size, &in, &op) == SYN_OK ? in.len : 0;
-}
-
 /* ---- handlers for what cannot be executed ------------------------------------------------------------------------------- */
 static CC_OP(undefined)
 {
@@ -412,6 +405,17 @@ static bool lock_allowed(const insn *in)
     case 0xc7: return d->reg == 1;
     default: return false;
     }
+}
+
+/* Control, debug and segment registers that do not exist, and CS as a destination. */
+static bool reserved_register(const insn *in)
+{
+    const cc_dec *d = &in->d;
+    if (d->map == 0 && (d->opcode == 0x8c || d->opcode == 0x8e))        /* REX.R is ignored */
+        return d->reg > 5 || (d->opcode == 0x8e && d->reg == 1);
+    if (d->map == 1 && (d->opcode == 0x20 || d->opcode == 0x22))
+        return d->rex & 4 ? d->reg != 0 : d->reg == 1 || d->reg > 4;
+    return d->map == 1 && (d->opcode == 0x21 || d->opcode == 0x23) && d->rex & 4;
 }
 
 static void string_op(build *w, const insn *in, cc_op *op, const cc_opfn plain[4], const cc_opfn rep[4], unsigned s)
@@ -834,7 +838,7 @@ static void decode_one(build *w, const insn *in, int syntax, const uint8_t *code
             }
             op->disp = (int32_t)t;
         }
-        if (!d->lock || lock_allowed(in)) {
+        if ((!d->lock || lock_allowed(in)) && !reserved_register(in)) {
             if (d->map == 0)
                 decode_map0(w, in, op);
             else if (d->map == 1)
@@ -861,7 +865,7 @@ static void decode_one(build *w, const insn *in, int syntax, const uint8_t *code
         op->len = (uint8_t)in->len;
         w->link = false;
         memcpy(&op->imm64, code, avail < 8 ? avail : 8);
-        bool ud = d->map == 1 && (d->opcode == 0x0b || d->opcode == 0xff || d->opcode == 0xb9);
+        bool ud = !d->lock && d->map == 1 && (d->opcode == 0x0b || d->opcode == 0xff || d->opcode == 0xb9);
         op->fn = syntax == SYN_TOO_LONG ? too_long : ud ? cc_op_ud : undefined;
         w->done = true;
     } else if (ends_block(d)) {
@@ -934,4 +938,22 @@ bool cc_decode_block(cc_cpu *cpu, cc_block *b, const uint8_t *code, unsigned ava
     b->nops = (uint8_t)w.nops;
     b->kind = CC_BLOCK_WHOLE;
     return true;
+}
+
+/* ---- for tests and messages ------------------------------------------------------------------------------------------------ */
+uint32_t cc_decode_length(const uint8_t *code, uint32_t size)
+{
+    _Alignas(cc_block) uint8_t room[sizeof(cc_block) + 4 * sizeof(cc_op)] = {0};
+    build w = {.b = (cc_block *)room};
+    insn in;
+    if (parse(code, size, &in, &w.b->ops[0]) != SYN_OK)
+        return 0;
+    decode_one(&w, &in, SYN_OK, code, size, 0);
+    return w.b->ops[0].fn == undefined ? 0 : in.len;
+}
+
+void cc_decode_lengths(const uint8_t *code, uint32_t size, uint32_t stride, uint8_t *lengths)
+{
+    for (uint32_t at = 0; at < size; at += stride)
+        *lengths++ = (uint8_t)cc_decode_length(code + at, size - at);
 }

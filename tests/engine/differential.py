@@ -56,7 +56,7 @@ def build(variant: str = "release") -> Programs:
     builder = native_build.Builder(variant, native_build.find_compiler(), 2)
     native = HERE / "native"
     with builder.locked():
-        archive = builder._archive(builder.objects())
+        archive = builder.archive(builder.objects())
         include = [f"-I{native}", f"-I{ROOT / 'native' / 'include'}"]
         units = [builder.compile(native / f"diff_{name}.c", include) for name in ("gen", "main", "engine")]
         diff = builder.dir / "diff"

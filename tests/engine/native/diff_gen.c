@@ -1466,7 +1466,8 @@ static void gen_one(struct gen *g, int index)
     }
     if ((f->attrs & A_LOCK) && f->mod == MOD_MEM && chance(r, 15))
         b.lock = 1;
-    else if (permille(r, g->wild_permille) && chance(r, 10) && f->special != SP_SELECTOR)    /* AMD: LOCK VERW works */
+    else if (permille(r, g->wild_permille) && chance(r, 10)
+             && f->special != SP_SELECTOR && f->reg_kind != K_CREG)     /* AMD: LOCK VERW works, LOCK MOV CR0 is CR8 */
         b.lock = 1;                             /* #UD */
     g->hold = 0;
     g->no_wild = false;

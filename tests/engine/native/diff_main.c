@@ -331,8 +331,8 @@ static void compare(struct report *r, const struct context *c, uint64_t keep, co
     int end = end_index(c, keep, a);
     const struct form *last = end >= 0 && end < (int)c->seq->n ? &c->forms->form[c->seq->insn[end].form] : NULL;
     /* INT1 is a trap (SDM vol. 2), but a host that is a virtual machine may report it at the instruction. */
-    /* Which of CMPS's operands is read first is not specified; both may fault. */
-    bool cmps = last && last->special == SP_STRING && (last->opcode & 0xfe) == 0xa6 && a->rip == b->rip
+    /* Which operand of CMPS or MOVS is looked at first is not specified; both may fault. */
+    bool cmps = last && last->special == SP_STRING && (last->opcode & 0xfc) == 0xa4 && a->rip == b->rip
                 && (a->vector == 13 || a->vector == 14) && (b->vector == 13 || b->vector == 14);
     /* AMD pushes the return address before it looks at an indirect call's target; and of a misaligned and non-canonical
      * stack operand it reports #GP. */
