@@ -436,7 +436,7 @@ static void decode_map0(build *w, const insn *in, cc_op *op)
     const cc_dec *d = &in->d;
     uint8_t o = d->opcode;
     unsigned s = (o & 1) ? size_index(d) : 0;      /* most opcodes: bit 0 is "not byte" */
-    unsigned stack_size = d->opsize ? 1 : 3;
+    unsigned stack_size = d->opbytes == 2 ? 1 : 3;      /* REX.W overrides 66 */
     unsigned low = (o & 7) | (d->rex & 1 ? 8u : 0);
 
     if (o < 0x40) {

@@ -193,14 +193,13 @@ const cc_opfn cc_cmpxchg8b = cmpxchg8b, cc_cmpxchg16b = cmpxchg16b;
         CC_NEXT_STORE();                                                                                               \
     }                                                                                                                  \
     LOAD_HANDLER(leave##N, N, cpu->r[CC_RBP], cpu->r[CC_RSP] = cpu->r[CC_RBP] + N / 8; cc_set##N(cpu, CC_RBP, m))      \
-    /* ENTER: imm = size | level << 16.  Copies frame pointers through the display of the enclosing frames. */        \
+    /* ENTER: imm = size | level << 16.  Copies frame pointers through the display of the enclosing frames.  If it */  \
+    /* faults, what was pushed stays in memory, as on a CPU (SDM vol. 2, ENTER: one push after the other). */          \
     static CC_OP(enter##N)                                                                                             \
     {                                                                                                                  \
         uint64_t rsp = cpu->r[CC_RSP] - N / 8, frame = rsp, rbp = cpu->r[CC_RBP];                                      \
         unsigned level = (unsigned)op->imm >> 16 & 31;                                                                 \
-        if (!cc_mem_probe_write(cpu, op, budget, frame - (uint64_t)(level ? level : 0) * (N / 8),                      \
-                                (level + 1) * (N / 8)) ||                                                              \
-            !cc_st##N(cpu, op, budget, rsp, (cc_u##N)rbp))                                                             \
+        if (!cc_st##N(cpu, op, budget, rsp, (cc_u##N)rbp))                                                             \
             return cc_op_fault(cpu, op, budget);                                                                       \
         for (unsigned i = 1; i < level; i++) {                                                                         \
             cc_u##N v;                                                                                                 \

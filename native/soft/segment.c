@@ -686,8 +686,8 @@ cc_opfn cc_segment_select(const cc_dec *d, cc_op *op)
     case 0x03: op->imm = d->mem | d->opbytes << 8; return lsl;
     case 0x05: return syscall_;
     case 0x07: op->imm = d->rexw; return sysret;
-    case 0xa0: case 0xa8: op->r = d->opcode == 0xa0 ? 4 : 5; op->ss = CC_SS_STACK; op->imm = d->opsize; return push_sreg;
-    case 0xa1: case 0xa9: op->r = d->opcode == 0xa1 ? 4 : 5; op->ss = CC_SS_STACK; op->imm = d->opsize; return pop_sreg;
+    case 0xa0: case 0xa8: op->r = d->opcode == 0xa0 ? 4 : 5; op->ss = CC_SS_STACK; op->imm = d->opbytes == 2; return push_sreg;
+    case 0xa1: case 0xa9: op->r = d->opcode == 0xa1 ? 4 : 5; op->ss = CC_SS_STACK; op->imm = d->opbytes == 2; return pop_sreg;
     case 0xb2: case 0xb4: case 0xb5:
         if (!d->mem)
             return NULL;

@@ -220,6 +220,13 @@ RULES: tuple[Rule, ...] = (
         lambda f, code: f.map > 0 and 0x66 in f.prefixes and _defined_without(code, b"\xf2\xf3"),
     ),
     Rule(
+        "last-repeat-prefix",
+        "of F2 and F3 the last one counts (executed in test_corners.py); capstone takes either",
+        False, True,
+        lambda f, code: f.map > 0 and 0xF2 in f.prefixes and 0xF3 in f.prefixes
+        and (_defined_without(code, b"\xf2") or _defined_without(code, b"\xf3")),
+    ),
+    Rule(
         "absent",
         "a VIA PadLock, 3DNow!, MOVDIR64B, VMX or SVM form that iced-x86 does not know or defines more narrowly",
         False, True,
@@ -280,6 +287,11 @@ RULES: tuple[Rule, ...] = (
         "ret-immediate",
         "the immediate of RET has 16 bits whatever the operand size (SDM vol. 2, RET)",
         True, True, lambda f, code: f.map == 0 and f.opcode in (0xC2, 0xCA),
+    ),
+    Rule(
+        "ret-immediate",
+        "as above, where the longer immediate passes 15 bytes: that of RET has 16 bits whatever the operand size (SDM vol. 2, RET)",
+        True, False, lambda f, code: f.map == 0 and f.opcode in (0xC2, 0xCA),
     ),
 )  # fmt: skip
 

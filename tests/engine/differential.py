@@ -130,7 +130,16 @@ def run(
     programs: Programs, seed: int, first: int, count: int, options: Sequence[str] = (), timeout_s: int = 3600
 ) -> Result:
     """Compare `count` cases from index `first`. Raises RuntimeError when the driver itself fails."""
-    command = [programs.diff, programs.forms, programs.runner, "run", str(seed), str(first), str(count), *options]
+    return _driver(programs, ["run", str(seed), str(first), str(count), *options], timeout_s)
+
+
+def run_cases(programs: Programs, path: Path, timeout_s: int = 600) -> Result:
+    """Compare the cases written to a file as native/diff_main.c's struct written. Raises RuntimeError as `run` does."""
+    return _driver(programs, ["cases", str(path)], timeout_s)
+
+
+def _driver(programs: Programs, arguments: Sequence[str], timeout_s: int) -> Result:
+    command = [programs.diff, programs.forms, programs.runner, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     finished = "\ndone " in "\n" + done.stdout
     if done.returncode not in (0, 1) or not finished:

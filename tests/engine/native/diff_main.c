@@ -552,6 +552,53 @@ static uint64_t number(const char *text)
     return v;
 }
 
+/* ---- written cases (test_corners.py) --------------------------------------------------------------------------------------------------- */
+struct written { struct case_in in; uint8_t undef, x87_undef, pad[6]; };
+
+static int run_written(struct context *c, const char *path)
+{
+    static struct sequence none;        /* without instructions: a case ends where it ends */
+    static struct written batch[BATCH];
+    uint64_t done = 0, failures = 0;
+    uint32_t n;
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        fatal(path);
+    gen_image(1, 0, image);
+    c->seq = &none;
+    while ((n = (uint32_t)fread(batch, sizeof *batch, BATCH, f)) > 0) {
+        memcpy(shared->image, image, IMAGE_SIZE);
+        shared->count = n;
+        for (uint32_t i = 0; i < n; i++)
+            shared->in[i] = batch[i].in;
+        if (!run_native()) {
+            printf("native runner died or hung in case %" PRIu64 "\n", done + shared->current);
+            failures++;
+            break;
+        }
+        engine_image(engine, image);
+        for (uint32_t i = 0; i < n; i++, done++) {
+            struct case_out out = { 0 };
+            struct report r;
+            engine_run(engine, &batch[i].in, &out);
+            c->layout.addr[0] = batch[i].in.code_off + batch[i].in.code_len - 1;
+            c->layout.undef[0] = batch[i].undef;
+            c->layout.x87_undef[0] = batch[i].x87_undef;
+            compare(&r, c, 0, &batch[i].in, &shared->out[i], &out, image);
+            if (!r.n)
+                continue;
+            failures++;
+            printf("failure case %" PRIu64 "\n", done);
+            for (unsigned k = 0; k < r.n; k++)
+                printf("differs %s\n", r.d[k].text);
+            printf("failure-end\n");
+        }
+    }
+    fclose(f);
+    printf("done %" PRIu64 " invalid 0 failures %" PRIu64 " retired 0\n", done, failures);
+    return failures ? 1 : 0;
+}
+
 static struct forms load_forms(const char *path)
 {
     FILE *f = fopen(path, "rb");
@@ -567,14 +614,15 @@ static struct forms load_forms(const char *path)
 
 int main(int argc, char **argv)
 {
-    if (argc < 7) {
-        fprintf(stderr, "usage: diff FORMS RUNNER run SEED FIRST COUNT | show SEED INDEX MASK\n");
+    bool written = argc == 5 && strcmp(argv[3], "cases") == 0;
+    if (argc < 7 && !written) {
+        fprintf(stderr, "usage: diff FORMS RUNNER run SEED FIRST COUNT | show SEED INDEX MASK | cases FILE\n");
         return 2;
     }
     struct forms forms = load_forms(argv[1]);
     runner_path = argv[2];
     bool show = strcmp(argv[3], "show") == 0;
-    uint64_t seed = number(argv[4]), first = number(argv[5]), count = number(argv[6]);
+    uint64_t seed = written ? 0 : number(argv[4]), first = written ? 0 : number(argv[5]), count = written ? 0 : number(argv[6]);
     struct context c = { .forms = &forms };
     unsigned max_failures = 5;
     uint32_t step = 0, tlb = 0, cache = 0, flags = 0;
@@ -609,6 +657,13 @@ int main(int argc, char **argv)
     if (!c.native_only) {
         engine = engine_new(flags, tlb, cache, shared->cs, shared->ss);
         engine_stepping(engine, step);
+    }
+    if (written) {
+        int status = run_written(&c, argv[4]);
+        stop_child();
+        engine_free(engine);
+        free((void *)forms.form);
+        return status;
     }
     hits = calloc(forms.n, sizeof *hits);
     if (show) {
