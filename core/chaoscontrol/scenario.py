@@ -74,6 +74,8 @@ class Scenario:
     cmdline: str = ""
     """Added to the default command line."""
     seed: int = 0
+    quantum_ns: int = 100_000
+    """The length of a tick."""
     disk_image: str | None = None
     """An image's name or a file, copied into every machine's disk."""
     disk_bytes: int = 0

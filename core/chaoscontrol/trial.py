@@ -1,0 +1,241 @@
+"""Trial: one scenario's cluster from boot to ready, and branches from there: chaos, healing, quiet, judgement.
+
+Owns the order of the phases and what belongs together when going back: the machines, the network, the faults, the
+oracle's memory and the readers' place. A branch is a function of (scenario, seed, branch seed, schedule).
+
+Times are virtual nanoseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from .cluster import ClusterSnapshot, SimulationConfig, SimulationController
+from .config import DEFAULT_CMDLINE, VmConfig
+from .errors import GuestError, UsageError
+from .events import Event, EventKind, EventReader
+from .faults import FaultSchedule, HealAll
+from .oracle import OracleReport, PropertyOracle, PropertyResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .scenario import Scenario
+    from .values import Digest
+
+SLICE_NS = 100_000_000
+"""Between two looks at the events: what failed ends a branch at the next look."""
+
+CONSOLE_KEPT = 40
+"""Last console lines kept to say why a guest did not become ready."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BranchResult:
+    """What became of one branch."""
+
+    branch_seed: int
+    schedule: FaultSchedule
+    report: OracleReport
+    digest: Digest
+    """Of the cluster at the end."""
+    begin_ns: int
+    end_ns: int
+    events: int
+    """How many the guests and faults made."""
+    faults_failed: tuple[str, ...] = ()
+    """Faults that could not be applied, and why."""
+
+    @property
+    def failures(self) -> tuple[PropertyResult, ...]:
+        """The broken properties, the earliest first."""
+        return tuple(self.report.failures)
+
+
+class TrialState:
+    """A moment of a trial that it can go back to. close() frees it."""
+
+    def __init__(self, cluster: ClusterSnapshot, oracle: PropertyOracle, reader: EventReader) -> None:
+        self.cluster = cluster
+        self.oracle = oracle
+        self.reader = reader
+
+    def close(self) -> None:
+        """Frees the snapshot."""
+        self.cluster.close()
+
+
+class Trial:
+    """A running scenario."""
+
+    def __init__(self, scenario: Scenario, *, seed: int | None = None, threads: int | None = None) -> None:
+        self.scenario = scenario
+        self.seed = scenario.seed if seed is None else seed
+        self.cluster = SimulationController(simulation_config(scenario, seed=self.seed, threads=threads))
+        self._oracle = PropertyOracle(scenario.properties())
+        self._reader = EventReader(self.cluster.vms)
+        self._ended: set[int] = set()
+        self.on_events: Callable[[list[Event]], None] | None = None
+        """Called with the events of each slice, in order."""
+
+    def close(self) -> None:
+        """Frees the machines."""
+        self.cluster.close()
+
+    def __enter__(self) -> Trial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- running ----
+
+    def run_to(self, vns: int, *, stop: Callable[[list[Event]], bool] | None = None) -> bool:
+        """Runs the cluster, reading events as it goes; stop(events of a slice) may end it early.
+
+        Returns False if it was cancelled.
+        """
+        while self.cluster.vns < vns:
+            horizon = min(vns, self.cluster.vns + SLICE_NS)
+            if not self.cluster.run_to_vns(horizon):
+                return False
+            events = self._read()
+            if stop is not None and stop(events):
+                break
+        return True
+
+    def _read(self) -> list[Event]:
+        events = self._reader.read()
+        now = self.cluster.vns
+        for change in self.cluster.take_fault_log():
+            events.append(Event(change.vns, -1, 0, EventKind.FAULT, str(change)))
+        for i, stopped in enumerate(self.cluster.stops):
+            if stopped is not None and stopped.kind.is_final and i not in self._ended:
+                self._ended.add(i)
+                events.append(Event(stopped.vns, i, stopped.instret, EventKind.END, stopped.kind.text))
+            elif i in self._ended and (stopped is None or not stopped.kind.is_final):
+                self._ended.discard(i)
+        events.sort(key=lambda event: (event.vns, event.vm))
+        self._oracle.feed(events, now)
+        if self.on_events is not None:
+            self.on_events(events)
+        return events
+
+    def run_to_ready(self) -> None:
+        """Boots until the scenario is ready for faults. Raises GuestError if that takes too long."""
+        scenario = self.scenario
+        limit = scenario.setup_timeout_ns
+        if not scenario.wait_for_setup and scenario.wait_for_console is None:
+            return
+        said: set[int] = set()
+        last: list[str] = []
+
+        def ready(events: list[Event]) -> bool:
+            for event in events:
+                if event.kind is EventKind.CONSOLE:
+                    last.append(f"vm{event.vm}: {event.text}")
+                    if scenario.wait_for_console is not None and scenario.wait_for_console in event.text:
+                        said.add(event.vm)
+            del last[:-CONSOLE_KEPT]
+            if scenario.wait_for_setup:
+                return all(vm.setup_vns is not None for vm in self.cluster.vms)
+            return len(said) == scenario.count
+
+        if not self.run_to(limit, stop=ready):
+            raise KeyboardInterrupt
+        if not ready([]):
+            wanted = "setup_complete" if scenario.wait_for_setup else f"{scenario.wait_for_console!r} on its console"
+            raise GuestError(
+                f"scenario {scenario.name}: not every machine has said {wanted} within {limit / 1e9:g} virtual seconds",
+                hint=f"the last line was: {last[-1]}" if last else "no machine printed anything",
+            )
+
+    # ---- going back ----
+
+    def snapshot(self) -> TrialState:
+        """This moment."""
+        return TrialState(self.cluster.snapshot_all(), self._oracle.copy(), self._reader.copy())
+
+    def restore(self, state: TrialState) -> None:
+        """Back to it."""
+        self.cluster.restore_all(state.cluster)
+        self._oracle = state.oracle.copy()
+        self._reader.discard()
+        self._reader = state.reader.copy()
+        self._ended.clear()
+
+    # ---- a branch ----
+
+    def report(self) -> OracleReport:
+        """How all properties stand now."""
+        return self._oracle.report([vm.properties() for vm in self.cluster.vms])
+
+    def run_branch(
+        self, state: TrialState, schedule: FaultSchedule, branch_seed: int, *, stop_at_failure: bool = True
+    ) -> BranchResult | None:
+        """From a state: chaos under the schedule, everything heals, quiet, judgement. None if it was cancelled.
+
+        stop_at_failure: a failed property ends it at the end of the slice, without a quiet phase.
+        """
+        self.restore(state)
+        self.cluster.reseed(branch_seed)
+        self.cluster.set_schedule(schedule)
+        begin = self.cluster.vns
+        counted, failed = 0, False
+
+        def look(events: list[Event]) -> bool:
+            nonlocal counted, failed
+            counted += len(events)
+            failed = bool(events) and bool(self.report().failures)
+            return failed and stop_at_failure
+
+        if not self.run_to(begin + self.scenario.chaos_ns, stop=look):
+            return None
+        if not (failed and stop_at_failure):
+            self.cluster.inject(HealAll())
+            self._oracle.healed(self.cluster.vns)
+            if not self.run_to(self.cluster.vns + self.scenario.settle_ns, stop=look):
+                return None
+            if not (failed and stop_at_failure):
+                self._oracle.settled(self.cluster.vns)
+        return BranchResult(
+            branch_seed,
+            schedule,
+            self.report(),
+            self.cluster.digest(),
+            begin,
+            self.cluster.vns,
+            counted,
+            tuple(self.cluster.take_failed_faults()),
+        )
+
+
+def simulation_config(scenario: Scenario, *, seed: int, threads: int | None = None) -> SimulationConfig:
+    """The cluster that a scenario describes. Raises UsageError for images that are missing."""
+    from .images import image_path
+
+    def file_of(image: str) -> str:
+        import os
+
+        return image if os.path.sep in image or os.path.isfile(image) else image_path(image)
+
+    if scenario.initrd is None:
+        raise UsageError(f"scenario {scenario.name} has no initrd", hint="give [machines] initrd")
+    vm_config = VmConfig(
+        memory_bytes=scenario.memory_bytes,
+        cmdline=f"{DEFAULT_CMDLINE} {scenario.cmdline}".strip(),
+        disk_bytes=scenario.disk_bytes,
+        network=scenario.network,
+    )
+    return SimulationConfig(
+        num_vms=scenario.count,
+        vm_config=vm_config,
+        kernel_path=file_of(scenario.kernel),
+        initrd_path=file_of(scenario.initrd),
+        disk_path=None if scenario.disk_image is None else file_of(scenario.disk_image),
+        latency_ns=scenario.latency_ns,
+        seed=seed,
+        quantum_ns=scenario.quantum_ns,
+        threads=threads,
+    )
