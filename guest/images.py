@@ -43,6 +43,29 @@ TOTAL_BYTES_MAX = 5_000_000
 LICENCE_KERNEL = "GPL-2.0-only WITH Linux-syscall-note"
 LICENCE_PROGRAM = "Apache-2.0 AND MIT"
 """Our program, linked with musl (MIT)."""
+LICENCE_BUSYBOX = "GPL-2.0-only"
+"""Debian's busybox-static: its corresponding source is Debian's source package of the version in the manifest."""
+
+BUSYBOX = Path("/bin/busybox")
+APPLETS = (
+    "[ arping awk base64 basename blkdiscard blockdev cat chmod cmp cp cut date dc dd devmem df dirname dmesg du echo "
+    "env expr fallocate false find free fsfreeze fstrim fuser grep head hexdump hostname hwclock id ifconfig ip kill "
+    "killall ln ls md5sum mkdir mkfifo mknod mktemp more mount mv nc netstat nproc od pgrep pidof ping pkill poweroff "
+    "printf ps pwd readlink reboot reset rm rmdir route sed seq setsid sh sha256sum sleep sort stat strings stty sync "
+    "sysctl tail tar taskset tee telnet test time timeout top touch tr traceroute true truncate tty umount uname uniq "
+    "uptime usleep vi watch wc wget which xargs xxd yes"
+)
+"""What the tools image offers by name; `busybox NAME` runs the others. Every link costs the boot some thousands of
+instructions."""
+
+DISK_BYTES = 32 << 20
+DISK_UUID = "63632d74-7569-4000-8000-646174610001"
+DISK_HASH_SEED = "63632d74-7569-4000-8000-646174610002"
+DISK_FEATURES = (
+    "none,has_journal,extent,filetype,dir_index,sparse_super,large_file,huge_file,dir_nlink,extra_isize,ext_attr,"
+    "flex_bg,metadata_csum"
+)
+"""ext4 as it usually is, with checksums (a corrupted block is noticed), and without what only large disks need."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +102,56 @@ def _make_hello(work: Path, jobs: int) -> dict[str, bytes]:
     }
 
 
+def guest_files(work: Path) -> list[pack.Entry]:
+    """What an image of several programs carries besides its own: the agent. Its /init is make_init()'s."""
+    programs.build("agent", work)
+    return [pack.regular("sbin/cc-agent", (work / "agent").read_bytes(), 0o755), pack.directory("data")]
+
+
+def make_init(work: Path) -> bytes:
+    """The program that mounts, starts the agent and then what /etc/cc-run or the command line name."""
+    programs.build("init", work)
+    return (work / "init").read_bytes()
+
+
+def guest_inputs(*names: str) -> list[Path]:
+    """The sources of programs, and of those that every image of several programs carries."""
+    return sorted({path for name in ("init", "agent", *names) for path in programs.inputs(name)})
+
+
+def _make_tools(work: Path, jobs: int) -> dict[str, bytes]:
+    del jobs
+    toolchain.require_packages()
+    programs.build("cc-sdk", work)
+    files = [
+        *guest_files(work),
+        pack.regular("bin/cc-sdk", (work / "cc-sdk").read_bytes(), 0o755),
+        pack.regular("bin/busybox", BUSYBOX.read_bytes(), 0o755),
+        *(pack.symlink(f"bin/{applet}", "busybox") for applet in _applets()),
+    ]
+    return {"tools.cpio": pack.initramfs(make_init(work), files)}
+
+
+def _applets() -> list[str]:
+    """Those of APPLETS that this busybox has."""
+    known = set(toolchain.run([str(BUSYBOX), "--list"]).split())
+    return [applet for applet in APPLETS.split() if applet in known]
+
+
+def _make_disk(work: Path, jobs: int) -> dict[str, bytes]:
+    del jobs
+    toolchain.require_packages()
+    image = work / "empty.ext4"
+    image.write_bytes(bytes(DISK_BYTES))
+    # Everything is written now: a kernel that finds tables to initialise does so in the background for a minute.
+    extended = f"hash_seed={DISK_HASH_SEED},lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0"
+    format_disk = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-N", "1024", "-m", "0"]
+    toolchain.run(
+        [*format_disk, "-J", "size=4", "-O", DISK_FEATURES, "-U", DISK_UUID, "-L", "data", "-E", extended, str(image)]
+    )
+    return {"empty.ext4": image.read_bytes()}
+
+
 RECIPES = (
     Recipe(
         "kernel",
@@ -101,6 +174,22 @@ RECIPES = (
             "hello.cpio": "initramfs with the program hello as /init",
             "hello.sym": "symbols and line tables of /init",
         },
+    ),
+    Recipe(
+        "tools",
+        _make_tools,
+        lambda: guest_inputs("cc-sdk"),
+        ("musl-dev", toolchain.BUSYBOX_PACKAGE),
+        f"{LICENCE_PROGRAM} AND {LICENCE_BUSYBOX}",
+        {"tools.cpio": "initramfs with busybox, cc-sdk and the guest agent; runs cc.run= of the command line"},
+    ),
+    Recipe(
+        "disk",
+        _make_disk,
+        list,
+        (toolchain.DISK_PACKAGE,),
+        "CC0-1.0",
+        {"empty.ext4": "an empty ext4 file system of 32 MiB"},
     ),
 )
 

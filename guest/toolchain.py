@@ -26,6 +26,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "KBUILD_BUILD_USER": "cc-tui",
     "KBUILD_BUILD_HOST": "guest",
     "KBUILD_BUILD_VERSION": "1",
+    # What mke2fs writes into a superblock instead of now, and no defaults of the host's: 2025-01-01 00:00:00 UTC.
+    "E2FSPROGS_FAKE_TIME": "1735689600",
+    "MKE2FS_CONFIG": "/dev/null",
 }
 
 PROGRAM_PACKAGES: Mapping[str, str] = {
@@ -41,11 +44,15 @@ PROGRAM_PACKAGES: Mapping[str, str] = {
     "tar": "tar",
     "xz": "xz-utils",
     "musl-gcc": "musl-tools",
+    "busybox": "busybox-static",
+    "mke2fs": "e2fsprogs",
 }
 FILE_PACKAGES: Mapping[str, str] = {
     "/usr/src/linux-source-6.1.tar.xz": "linux-source-6.1",
     "/usr/include/gelf.h": "libelf-dev",
 }
+BUSYBOX_PACKAGE = "busybox-static"
+DISK_PACKAGE = "e2fsprogs"
 KERNEL_PACKAGE = "linux-source-6.1"
 VERSIONED_PACKAGES = (COMPILER, "binutils", "musl-dev", "libc6-dev")
 """Packages whose version may change the bytes of an image."""

@@ -2,7 +2,9 @@
 
     python3 -m guest.programs.build NAME OUT_DIR
 
-Writes OUT_DIR/NAME (what the guest runs) and OUT_DIR/NAME.sym (symbols and DWARF line tables for the debugger).
+NAME is a directory below guest/programs, `agent` or `cc-sdk`. A program that includes the SDK's header is compiled
+together with the SDK. Writes OUT_DIR/NAME (what the guest runs) and OUT_DIR/NAME.sym (symbols and DWARF line tables
+for the debugger).
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from pathlib import Path
 from guest.toolchain import BuildError, require_packages, run
 
 HERE = Path(__file__).resolve().parent
+GUEST = HERE.parent
+ROOT = GUEST.parent
 FLAGS = (
     "-std=gnu11",
     "-O2",
@@ -34,23 +38,45 @@ FLAGS = (
 )
 
 
+ELSEWHERE = {"agent": GUEST / "agent", "cc-sdk": GUEST / "sdk" / "sh"}
+"""Programs that are more than examples have a place of their own."""
+SDK = GUEST / "sdk" / "c"
+SDK_WITHOUT_LINUX = "bare.c"
+"""The SDK's channel for programs without an operating system."""
+
+
+def directory(name: str) -> Path:
+    return ELSEWHERE.get(name, HERE / name)
+
+
+def sdk_sources() -> list[Path]:
+    """The C files of the SDK for Linux programs."""
+    return sorted(path for path in SDK.glob("*.c") if path.name != SDK_WITHOUT_LINUX)
+
+
 def inputs(name: str) -> list[Path]:
     """The files of this repository that decide what the program is."""
-    return sorted([*(HERE / name).glob("*.c"), *(HERE / name).glob("*.h")])
+    own = sorted([*directory(name).glob("*.c"), *directory(name).glob("*.h")])
+    return [*own, *sdk_sources(), *sorted(SDK.glob("*.h"))] if _uses_sdk(own) else own
+
+
+def _uses_sdk(own: list[Path]) -> bool:
+    headers = ('#include "chaoscontrol.h"', '#include "wire.h"')
+    return any(header in path.read_text() for path in own for header in headers)
 
 
 def build(name: str, out: Path) -> None:
-    """Compile guest/programs/NAME and leave NAME and NAME.sym in `out`."""
+    """Compile a program and leave NAME and NAME.sym in `out`."""
     require_packages()
-    sources = [path.name for path in inputs(name) if path.suffix == ".c"]
+    sources = [path.relative_to(ROOT).as_posix() for path in inputs(name) if path.suffix == ".c"]
     if not sources:
-        raise BuildError(f"{HERE / name}: no C files")
+        raise BuildError(f"{directory(name)}: no C files")
     out.mkdir(parents=True, exist_ok=True)
     full = out / f"{name}.full"
-    # Sources are named relative to their directory, and the directory's own name is mapped away: line tables then
-    # say where a file is in the repository, not where the repository is.
-    prefix = f"-ffile-prefix-map={HERE / name}=guest/programs/{name}"
-    run(["musl-gcc", *FLAGS, prefix, "-o", str(full.resolve()), *sources], cwd=HERE / name)
+    # Sources are named relative to the repository, and its own place is mapped away: line tables then say where a file
+    # is in it, not where it is.
+    flags = [*FLAGS, f"-ffile-prefix-map={ROOT}=.", f"-I{SDK.relative_to(ROOT)}"]
+    run(["musl-gcc", *flags, "-o", str(full.resolve()), *sources], cwd=ROOT)
     run(["objcopy", "--strip-all", str(full), str(out / name)])
     run(["objcopy", "--only-keep-debug", str(full), str(out / f"{name}.sym")])
     full.unlink()
@@ -58,7 +84,7 @@ def build(name: str, out: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m guest.programs.build", description="Build a guest program.")
-    parser.add_argument("name", help="a directory below guest/programs")
+    parser.add_argument("name", help="a directory below guest/programs, agent or cc-sdk")
     parser.add_argument("out", type=Path)
     options = parser.parse_args(arguments)
     try:
