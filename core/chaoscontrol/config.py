@@ -20,7 +20,7 @@ MEMORY_BYTES_MAX = 3 * GIB
 DEFAULT_CMDLINE = (
     # one time source, calibrated in advance; one CPU; nothing randomised
     "clocksource=tsc tsc=reliable lpj=6000000 nokaslr noapic nosmp randomize_kstack_offset=off norandmaps "
-    "kfence.sample_interval=0 no_hash_pointers "
+    "kfence.sample_interval=0 "
     # hardware that is not there, and defences that cost instructions
     "mitigations=off nopti 8250.nr_uarts=1 i8042.noprobe pci=off "
     # a panic ends the run (a reset) instead of hanging it
