@@ -58,6 +58,9 @@ APPLETS = (
 """What the tools image offers by name; `busybox NAME` runs the others. Every link costs the boot some thousands of
 instructions."""
 
+RAFT_RESPAWN_MS = 100
+"""After a signal killed the program: its machine lives on, and init starts it again."""
+
 DISK_BYTES = 32 << 20
 DISK_UUID = "63632d74-7569-4000-8000-646174610001"
 DISK_HASH_SEED = "63632d74-7569-4000-8000-646174610002"
@@ -138,6 +141,17 @@ def _applets() -> list[str]:
     return [applet for applet in APPLETS.split() if applet in known]
 
 
+def _make_raft(work: Path, jobs: int) -> dict[str, bytes]:
+    del jobs
+    programs.build("raft", work)
+    files = [
+        *guest_files(work),
+        pack.regular("raft", (work / "raft").read_bytes(), 0o755),
+        pack.regular("etc/cc-run", f"/raft\n{RAFT_RESPAWN_MS}\n".encode()),
+    ]
+    return {"raft.cpio": pack.initramfs(make_init(work), files), "raft.sym": (work / "raft.sym").read_bytes()}
+
+
 def _make_disk(work: Path, jobs: int) -> dict[str, bytes]:
     del jobs
     toolchain.require_packages()
@@ -182,6 +196,17 @@ RECIPES = (
         ("musl-dev", toolchain.BUSYBOX_PACKAGE),
         f"{LICENCE_PROGRAM} AND {LICENCE_BUSYBOX}",
         {"tools.cpio": "initramfs with busybox, cc-sdk and the guest agent; runs cc.run= of the command line"},
+    ),
+    Recipe(
+        "raft",
+        _make_raft,
+        lambda: guest_inputs("raft"),
+        ("musl-dev",),
+        LICENCE_PROGRAM,
+        {
+            "raft.cpio": "initramfs with one node of a replicated key-value store, and the guest agent",
+            "raft.sym": "symbols and line tables of /raft",
+        },
     ),
     Recipe(
         "disk",

@@ -50,6 +50,7 @@ PROGRAM_PACKAGES: Mapping[str, str] = {
 FILE_PACKAGES: Mapping[str, str] = {
     "/usr/src/linux-source-6.1.tar.xz": "linux-source-6.1",
     "/usr/include/gelf.h": "libelf-dev",
+    "/usr/include/linux/sockios.h": "linux-libc-dev",
 }
 BUSYBOX_PACKAGE = "busybox-static"
 DISK_PACKAGE = "e2fsprogs"

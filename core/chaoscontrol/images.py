@@ -12,7 +12,13 @@ from .errors import UsageError
 
 DEFAULT_KERNEL = "vmlinux-6.1"
 DEFAULT_INITRD = "hello.cpio"
-ALIASES = {"vmlinux": DEFAULT_KERNEL, "hello": DEFAULT_INITRD, "tools": "tools.cpio", "disk": "empty.ext4"}
+ALIASES = {
+    "vmlinux": DEFAULT_KERNEL,
+    "hello": DEFAULT_INITRD,
+    "tools": "tools.cpio",
+    "raft": "raft.cpio",
+    "disk": "empty.ext4",
+}
 """Short names that outlive a version."""
 
 _SUFFIX = ".zst"

@@ -40,6 +40,11 @@ FLAGS = (
 
 ELSEWHERE = {"agent": GUEST / "agent", "cc-sdk": GUEST / "sdk" / "sh"}
 """Programs that are more than examples have a place of their own."""
+KERNEL_HEADERS = {
+    "linux": "/usr/include/linux",
+    "asm": "/usr/include/x86_64-linux-gnu/asm",
+    "asm-generic": "/usr/include/asm-generic",
+}
 SDK = GUEST / "sdk" / "c"
 SDK_WITHOUT_LINUX = "bare.c"
 """The SDK's channel for programs without an operating system."""
@@ -65,6 +70,16 @@ def _uses_sdk(own: list[Path]) -> bool:
     return any(header in path.read_text() for path in own for header in headers)
 
 
+def _kernel_headers(out: Path) -> Path:
+    """A directory with the kernel's own headers (linux/, asm/), which musl's do not include, and nothing of glibc's."""
+    headers = out / "kernel-headers"
+    headers.mkdir(exist_ok=True)
+    for name, directory_of in KERNEL_HEADERS.items():
+        if not (headers / name).is_symlink():
+            (headers / name).symlink_to(directory_of)
+    return headers
+
+
 def build(name: str, out: Path) -> None:
     """Compile a program and leave NAME and NAME.sym in `out`."""
     require_packages()
@@ -73,9 +88,11 @@ def build(name: str, out: Path) -> None:
         raise BuildError(f"{directory(name)}: no C files")
     out.mkdir(parents=True, exist_ok=True)
     full = out / f"{name}.full"
+    headers = _kernel_headers(out)
     # Sources are named relative to the repository, and its own place is mapped away: line tables then say where a file
     # is in it, not where it is.
     flags = [*FLAGS, f"-ffile-prefix-map={ROOT}=.", f"-I{SDK.relative_to(ROOT)}"]
+    flags += ["-idirafter", str(headers.resolve()), f"-ffile-prefix-map={headers.resolve()}=/usr/include"]
     run(["musl-gcc", *flags, "-o", str(full.resolve()), *sources], cwd=ROOT)
     run(["objcopy", "--strip-all", str(full), str(out / name)])
     run(["objcopy", "--only-keep-debug", str(full), str(out / f"{name}.sym")])

@@ -19,7 +19,6 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from chaoscontrol import agent  # noqa: E402
-
 from guest.programs.build import directory  # noqa: E402
 
 SECONDS_MAX = 30
@@ -145,7 +144,9 @@ def test_the_agent_does_not_signal_itself_by_name(channel: Channel) -> None:
 
 
 def test_commands_run_and_their_output_comes_back(channel: Channel) -> None:
-    assert run(channel, "sh", "-c", "echo out; echo err >&2; exit 3") == agent.Ran(agent.EXITED, 3, False, b"out\nerr\n")
+    assert run(channel, "sh", "-c", "echo out; echo err >&2; exit 3") == agent.Ran(
+        agent.EXITED, 3, False, b"out\nerr\n"
+    )
     assert run(channel, "sh", "-c", "kill -9 $$").how == agent.SIGNALLED
     assert run(channel, "cat").output == b""  # no input
     many = run(channel, "sh", "-c", "yes | head -c 100000")
