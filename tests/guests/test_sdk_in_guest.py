@@ -15,10 +15,14 @@ import antithesis.assertions  # noqa: E402
 import python_image  # noqa: E402
 
 from chaoscontrol import DEFAULT_CMDLINE, DeterministicVm, VmConfig, image_path  # noqa: E402
+from guest import pack, toolchain  # noqa: E402
+from guest.programs.build import SDK, sdk_sources  # noqa: E402
 from guest.sdk import build as sdk  # noqa: E402
 
 VNS_MAX = 20_000_000_000
-ALWAYS, SOMETIMES, REACHABLE, UNREACHABLE = 1, 2, 3, 4
+ALWAYS, SOMETIMES, REACHABLE, UNREACHABLE, CATALOG = 1, 2, 3, 4, 5
+HYPERCALL_LOCK_GPA = 0xFE01C
+NATIVE = Path(__file__).resolve().parent / "native"
 
 
 def ran(initrd: bytes | str, command: str) -> tuple[str, dict[tuple[str, int], tuple[int, int]]]:
@@ -41,6 +45,25 @@ def test_a_shell_script_is_heard() -> None:
     numbers = [int(line) for line in text.splitlines() if line.strip().isdigit()]
     assert len(numbers) == 3
     assert all(0 <= number < 10 for number in numbers)
+
+
+def test_nothing_is_lost_in_a_crowd(tmp_path: Path) -> None:
+    """Processes, threads, signal handlers and deaths share one page: every call arrives once and whole."""
+    program = tmp_path / "crowd"
+    sources = [NATIVE / "crowd_program.c", *sdk_sources()]
+    flags = ["-static", "-no-pie", "-std=gnu11", "-O2", *sdk.WARNINGS, f"-I{SDK}"]
+    toolchain.run(["musl-gcc", *flags, "-o", str(program), *map(str, sources)])
+    with DeterministicVm(VmConfig()) as vm:
+        vm.load_kernel(image_path("vmlinux"), pack.initramfs(program.read_bytes()), cmdline=DEFAULT_CMDLINE)
+        assert vm.run_until("failed", max_vns=VNS_MAX).endswith("finished, 0 failed")
+        counts = {(p.message, p.command): (p.passes, p.fails) for p in vm.properties() if p.command != CATALOG}
+        assert vm.read_memory(HYPERCALL_LOCK_GPA, 4) == bytes(4)
+    assert counts["process", ALWAYS] == (3 * 499, 3)
+    assert counts["thread", ALWAYS] == (6 * 499, 6)
+    assert counts["alarm", SOMETIMES][0] > 0
+    assert counts["victim", SOMETIMES][1] > 30
+    assert counts["at last", REACHABLE] == (1, 0)
+    assert {message for message, _ in counts} == {"process", "thread", "alarm", "victim", "at last"}
 
 
 PYTHON = """
