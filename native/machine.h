@@ -44,6 +44,7 @@ enum {
     CC_EV_NET,           /* arrival of the packet that is due next */
     CC_EV_CONSOLE,       /* virtio console: input for the agent */
     CC_EV_BALLOON,
+    CC_EV_TIMER,         /* a timer interrupt that was made late (power.c) */
     CC_EV_COUNT = 16     /* room for more; the number is part of the state's format */
 };
 
@@ -99,7 +100,7 @@ struct cc_machine {
     uint8_t *page_flags;           /* npages of CC_PF_* */
     cc_pagelist dirty_snap, dirty_digest;
 
-    /* virtual time: vns = vns_base + (instret - instret_base) * ns_per_insn */
+    /* virtual time: vns = vns_base + (instret - instret_base) * cc_insn_ns() */
     uint64_t instret, instret_base, vns_base;
 
     /* set inside run() by devices to make the vCPU return at the next boundary */
@@ -127,15 +128,29 @@ struct cc_machine {
 #define CC_KICK_CANCEL 4u
 
 /* ---- time ------------------------------------------------------------------------------------------------------------ */
-static inline uint64_t cc_now(const cc_machine *m)
+static inline uint64_t cc_insn_ns(const cc_machine *m)
 {
-    return m->vns_base + (m->instret - m->instret_base) * m->cfg.ns_per_insn;
+    return m->cfg.ns_per_insn * (1 + m->dev.pace.slower);
 }
 
-/* vns * tsc_khz / 10^6 without overflow, plus the vCPU's offset which the caller adds. */
+static inline uint64_t cc_vns_at(const cc_machine *m, uint64_t instret)
+{
+    return m->vns_base + (instret - m->instret_base) * cc_insn_ns(m);
+}
+
+static inline uint64_t cc_now(const cc_machine *m)
+{
+    return cc_vns_at(m, m->instret);
+}
+
+/* Without overflow; the vCPU's offset is the caller's to add.  One division, so that it never goes back. */
 static inline uint64_t cc_tsc_of_vns(const cc_machine *m, uint64_t vns)
 {
-    return (uint64_t)((unsigned __int128)vns * m->cfg.tsc_khz / 1000000u);
+    const struct cc_pace *p = &m->dev.pace;
+    const unsigned __int128 ticks = (unsigned __int128)(vns - p->tsc_vns) * m->cfg.tsc_khz;
+    if (cc_likely(!p->tsc_ppm))
+        return p->tsc_base + (uint64_t)(ticks / 1000000u);
+    return p->tsc_base + (uint64_t)(ticks * (uint64_t)(1000000 + p->tsc_ppm) / UINT64_C(1000000000000));
 }
 
 /* Arm (or with CC_NEVER disarm) an event slot. */
@@ -201,6 +216,11 @@ static inline void cc_count_exit(cc_machine *m)
     if (++m->stats.exits >= m->exits_max)
         m->kick |= CC_KICK_RESCHED;
 }
+
+/* ---- run.c ------------------------------------------------------------------------------------------------------------- */
+/* Nothing happens in the machine before this virtual time, whoever runs it: the next event of a halted one, CC_NEVER for
+ * one that is paused or has ended, 0 for one that executes. */
+uint64_t cc_quiet_until(cc_machine *m);
 
 /* ---- cpuid.c ------------------------------------------------------------------------------------------------------------ */
 /* out: EAX EBX ECX EDX. */

@@ -176,6 +176,11 @@ struct cc_snapshot {
     cc_config cfg;
 };
 
+/* CC_OK if the machine can be brought to this snapshot; otherwise cc_error() says why not. */
+int cc_snapshot_check(cc_machine *m, const cc_snapshot *s);
+/* Write RAM, and nothing else, as it is in the snapshot, which has been checked; *regs: the registers that go with it. */
+void cc_snapshot_restore_ram(cc_machine *m, const cc_snapshot *s, cc_regs *regs);
+
 /* The state besides RAM, as it is now. */
 void cc_state_save(cc_machine *m, struct cc_state *st);
 

@@ -102,7 +102,7 @@ static uint64_t min_u64(uint64_t a, uint64_t b)
 /* Instructions after which virtual time is at or past `at`, which lies ahead. */
 static uint64_t insns_until(const cc_machine *m, uint64_t at)
 {
-    uint64_t span = at - cc_now(m), ns = m->cfg.ns_per_insn;
+    uint64_t span = at - cc_now(m), ns = cc_insn_ns(m);
     return span / ns + (span % ns != 0);
 }
 
@@ -124,6 +124,16 @@ static bool skip_halted(cc_machine *m, const cc_until *until)
     return true;
 }
 
+/* Let time pass up to the limit, with everything standing still.  False if there is none. */
+static bool skip_paused(cc_machine *m, const cc_until *until)
+{
+    if (until->vns == CC_NEVER)
+        return false;
+    m->vns_base = min_u64(until->vns, VNS_MAX);
+    m->instret_base = m->instret;
+    return true;
+}
+
 /* Whether the vCPU is halted and has no reason to look at anything now. */
 static bool idles(cc_machine *m)
 {
@@ -139,6 +149,11 @@ static int run_loop(cc_machine *m, const cc_until *until, cc_stop *stop)
         int rc;
         if (stops_here(m, until, stop, &rc))
             return rc;
+        if (cc_unlikely(m->dev.pace.paused)) {
+            if (!skip_paused(m, until))
+                return report(m, stop, CC_STOP_HALTED, 0);
+            continue;
+        }
         fire_due_events(m);
         if (m->stop_kind != CC_STOP_NONE)
             continue;
@@ -169,6 +184,13 @@ int cc_run(cc_machine *m, const cc_until *until, cc_stop *stop)
     m->stop_at = 0;
     m->exits_max = CC_NEVER;
     return rc;
+}
+
+uint64_t cc_quiet_until(cc_machine *m)
+{
+    if (m->dev.dead_kind != CC_STOP_NONE || m->dev.pace.paused)
+        return CC_NEVER;
+    return idles(m) ? m->dev.ev_at[earliest_slot(m)] : 0;
 }
 
 void cc_cancel(cc_machine *m)

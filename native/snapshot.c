@@ -221,15 +221,23 @@ static const char *config_differs(const cc_config *a, const cc_config *b)
          : NULL;
 }
 
-int cc_snapshot_restore(cc_machine *m, cc_snapshot *s)
+int cc_snapshot_check(cc_machine *m, const cc_snapshot *s)
 {
-    struct cc_pagemap *pm = m->pagemap;
     if (s->store != m->store)
         return cc_fail(m, CC_EINVAL, "the snapshot is in another page store than the machine");
     const char *differs = config_differs(&m->cfg, &s->cfg);
     if (differs)
         return cc_fail(m, CC_EINVAL, "the snapshot is of a machine with another %s; restore it on one with the same "
                        "configuration", differs);
+    return CC_OK;
+}
+
+int cc_snapshot_restore(cc_machine *m, cc_snapshot *s)
+{
+    struct cc_pagemap *pm = m->pagemap;
+    const int rc = cc_snapshot_check(m, s);
+    if (rc)
+        return rc;
     m->ops->sync_dirty(m);
     for (uint32_t i = 0; i < m->dirty_snap.n; i++) {
         const uint32_t page = m->dirty_snap.page[i];
@@ -246,6 +254,37 @@ int cc_snapshot_restore(cc_machine *m, cc_snapshot *s)
         cc_page_read(s->store, s->state[i], pm->image.page[i]);
     /* Nothing above needs memory, so nothing can fail until here; a vCPU takes back the registers that it gave. */
     return state_load(m, &pm->image.state);
+}
+
+/* A page of RAM as a device would write it: it stays dirty, and the rest of the machine is not the snapshot's. */
+static void ram_page_write(cc_machine *m, uint64_t page, cc_pageh to)
+{
+    uint8_t *ram = m->ram + (page << CC_PAGE_SHIFT);
+    if (page >= m->cfg.ram_bytes >> CC_PAGE_SHIFT || cc_page_equal(m->store, to, ram))
+        return;
+    cc_ram_will_change(m, page << CC_PAGE_SHIFT, CC_PAGE_SIZE);
+    cc_page_read(m->store, to, ram);
+}
+
+static void clean_ram_page_write(cc_machine *m, uint64_t page, cc_pageh to)
+{
+    if (!(m->page_flags[page] & CC_PF_DIRTY_SNAP))
+        ram_page_write(m, page, to);
+}
+
+void cc_snapshot_restore_ram(cc_machine *m, const cc_snapshot *s, cc_regs *regs)
+{
+    struct cc_pagemap *pm = m->pagemap;
+    m->ops->sync_dirty(m);
+    const uint32_t dirty = m->dirty_snap.n;
+    cc_tree_diff(m, pm->root, s->root, clean_ram_page_write);
+    for (uint32_t i = 0; i < dirty; i++) {
+        const uint32_t page = m->dirty_snap.page[i];
+        ram_page_write(m, page, cc_tree_find(s->store, s->root, s->levels, page));
+    }
+    for (unsigned i = 0; i < CC_STATE_PAGES; i++)
+        cc_page_read(s->store, s->state[i], pm->image.page[i]);
+    *regs = pm->image.state.regs;
 }
 
 void cc_snapshot_free(cc_snapshot *s)

@@ -31,6 +31,8 @@ class StopKind(Choice):
     """The guest wrote the coverage port."""
     EXITS = lib.CC_STOP_EXITS
     """The asked number of exits was reached."""
+    POWER_OFF = lib.CC_STOP_POWER_OFF
+    """Its power was cut."""
 
     @property
     def is_final(self) -> bool:
@@ -43,7 +45,7 @@ class StopKind(Choice):
         return _STOP_TEXT[self]
 
 
-_FINAL_KINDS = frozenset((StopKind.SHUTDOWN, StopKind.TRIPLE_FAULT, StopKind.RESET))
+_FINAL_KINDS = frozenset((StopKind.SHUTDOWN, StopKind.TRIPLE_FAULT, StopKind.RESET, StopKind.POWER_OFF))
 
 _STOP_TEXT = {
     StopKind.INSTRET: "the instruction limit was reached",
@@ -57,6 +59,7 @@ _STOP_TEXT = {
     StopKind.CANCELLED: "the run was cancelled",
     StopKind.COVERAGE: "the guest wrote the coverage port",
     StopKind.EXITS: "the exit limit was reached",
+    StopKind.POWER_OFF: "its power was cut",
 }
 
 

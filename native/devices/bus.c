@@ -126,11 +126,13 @@ static const struct slot_owner {
     [CC_EV_RTC] = {cc_cmos_fire, 8},
     [CC_EV_BLK] = {cc_blk_fire, 5},
     [CC_EV_NET] = {cc_netdev_fire, 6},
+    [CC_EV_TIMER] = {cc_timer_fire, 0},
 };
 
 void cc_event_fire(cc_machine *m, unsigned slot)
 {
-    slots[slot].fire(m);
+    if (slots[slot].fire)
+        slots[slot].fire(m);
 }
 
 bool cc_event_may_interrupt(const cc_machine *m)
@@ -162,6 +164,7 @@ void cc_devices_reset(cc_machine *m)
     for (unsigned i = 0; i < CC_EV_COUNT; i++)
         m->dev.ev_at[i] = CC_NEVER;
     m->dev.console_hash = CC_CONSOLE_HASH_START;
+    cc_pace_reset(m);
     cc_pic_reset(m);
     cc_pit_reset(m);
     cc_uart_reset(m);

@@ -13,6 +13,7 @@
 void cc_irq_set(cc_machine *m, unsigned irq, bool level);
 /* Whether a request on this line would reach the vCPU as the PICs are programmed now. */
 bool cc_pic_would_deliver(const cc_machine *m, unsigned irq);
+void cc_pic_inject(cc_machine *m, unsigned irq);     /* a request that stays until it is acknowledged */
 void cc_pic_reset(cc_machine *m);
 uint8_t cc_pic_read(cc_machine *m, uint16_t port);
 void cc_pic_write(cc_machine *m, uint16_t port, uint8_t value);
@@ -51,6 +52,11 @@ void cc_sysctl_reset(cc_machine *m);
 uint8_t cc_sysctl_read(cc_machine *m, uint16_t port);
 void cc_sysctl_write(cc_machine *m, uint16_t port, uint8_t value);
 void cc_host_port_write(cc_machine *m, uint16_t port, uint32_t value);   /* debug exit, SDK, coverage */
+
+/* power.c */
+void cc_pace_reset(cc_machine *m);
+void cc_timer_line(cc_machine *m, bool level);       /* the level of the PIT's OUT, channel 0 */
+void cc_timer_fire(cc_machine *m);
 
 /* bus.c: whether any armed event can raise a line that would reach the vCPU. */
 bool cc_event_may_interrupt(const cc_machine *m);

@@ -25,7 +25,7 @@ static const uint8_t elcr_writable[2] = {0xF8, 0xDE};
 static uint8_t requests(const struct cc_pic_chip *p)
 {
     uint8_t level = (p->icw1 & ICW1_LTIM) ? 0xFF : p->elcr;
-    return p->lines & (p->edge | level);
+    return (uint8_t)(p->lines & (p->edge | level)) | p->injected;
 }
 
 /* 0 is the highest priority. */
@@ -92,6 +92,12 @@ void cc_irq_set(cc_machine *m, unsigned irq, bool level)
     update(m);
 }
 
+void cc_pic_inject(cc_machine *m, unsigned irq)
+{
+    m->dev.pic[irq >> 3].injected |= (uint8_t)(1u << (irq & 7));
+    update(m);
+}
+
 bool cc_pic_pending(const cc_machine *m)
 {
     return pending(m, 0) != 8;
@@ -113,6 +119,7 @@ static unsigned acknowledge(cc_machine *m, unsigned chip)
     if (level == 8)
         return 8;
     p->edge &= (uint8_t)~(1u << level);
+    p->injected &= (uint8_t)~(1u << level);
     if (!(p->icw4 & ICW4_AEOI))
         p->isr |= (uint8_t)(1u << level);
     else if (p->rotate_aeoi)

@@ -181,7 +181,7 @@ static uint64_t pulses_to_edge(const struct cc_pit_channel *now)
 static void channel0_changed(cc_machine *m)
 {
     struct cc_pit_channel *c = &m->dev.pit[0];
-    cc_irq_set(m, 0, c->out);
+    cc_timer_line(m, c->out);
     uint64_t pulses = pulses_to_edge(c);
     if (pulses == FOREVER) {
         c->edge_tick = 0;

@@ -36,7 +36,7 @@ struct cc_pic_chip {
     uint8_t read_isr;           /* what a read at A0 = 0 gives: 0 IRR, 1 ISR */
     uint8_t poll;               /* the next read is a poll */
     uint8_t rotate_aeoi;
-    uint8_t pad;
+    uint8_t injected;           /* requests put in from outside, until they are acknowledged (power.c) */
 };
 
 /* One counter of the 8254 (pit.c).  Times are in CLK pulses since virtual time 0. */
@@ -205,6 +205,20 @@ struct cc_vconsole {
     uint8_t ring[CC_AGENT_RING];
 };
 
+/* What was done to the machine from outside (power.c).  All zero: nothing. */
+struct cc_pace {
+    uint64_t slower;            /* an instruction takes 1 + this many times as long */
+    uint64_t tsc_base;          /* the TSC at virtual time tsc_vns, since when it runs at this rate */
+    uint64_t tsc_vns;
+    int64_t tsc_ppm;
+    uint64_t jitter_ns;         /* timer interrupts are late by up to this */
+    struct cc_stream jitter;
+    uint8_t timer_out;          /* the timer's OUT */
+    uint8_t timer_late;         /* a rise is waiting for CC_EV_TIMER */
+    uint8_t paused;
+    uint8_t pad[5];
+};
+
 struct cc_devstate {
     uint64_t ev_at[CC_EV_COUNT];      /* virtual time of each event slot; CC_NEVER: disarmed */
     uint32_t dead_kind;               /* CC_STOP_* after which the machine cannot run on; CC_STOP_NONE while alive */
@@ -218,6 +232,7 @@ struct cc_devstate {
     struct cc_cmos cmos;
     struct cc_i8042 i8042;
     struct cc_sysctl sysctl;
+    struct cc_pace pace;
     struct cc_sdk sdk;
     struct cc_virtio virtio[CC_VIRTIO_COUNT];
     struct cc_blk blk;
@@ -235,6 +250,7 @@ _Static_assert(sizeof(struct cc_uart) == 2 * 8 + 2 * 4 + 2 + 14 + CC_UART_FIFO +
 _Static_assert(sizeof(struct cc_cmos) == 4 * 8 + 16 + CC_CMOS_BYTES, "padding");
 _Static_assert(sizeof(struct cc_i8042) == 8 && sizeof(struct cc_sysctl) == 8, "padding");
 _Static_assert(sizeof(struct cc_stream) == 40 && sizeof(struct cc_sdk) == 40 + 8 + 8, "padding");
+_Static_assert(sizeof(struct cc_pace) == 5 * 8 + 40 + 8, "padding");
 _Static_assert(sizeof(struct cc_vq) == 3 * 8 + 8 * 2, "padding");
 _Static_assert(sizeof(struct cc_virtio) == 8 + 6 * 4 + CC_VQ_COUNT * sizeof(struct cc_vq), "padding");
 _Static_assert(sizeof(struct cc_blk_request) == 3 * 8 + 2 * 4 + 4 * 2, "padding");
@@ -247,7 +263,8 @@ _Static_assert(sizeof(struct cc_netdev) == 6 * 8 + 8 && sizeof(struct cc_balloon
 _Static_assert(sizeof(struct cc_vconsole) == 8 + CC_AGENT_RING, "padding");
 _Static_assert(sizeof(struct cc_devstate) == CC_EV_COUNT * 8 + 2 * 4 + 2 * 8 + CC_CONSOLE_TAIL
                + 2 * sizeof(struct cc_pic_chip) + 3 * sizeof(struct cc_pit_channel) + sizeof(struct cc_uart)
-               + sizeof(struct cc_cmos) + sizeof(struct cc_i8042) + sizeof(struct cc_sysctl) + sizeof(struct cc_sdk)
+               + sizeof(struct cc_cmos) + sizeof(struct cc_i8042) + sizeof(struct cc_sysctl)
+               + sizeof(struct cc_pace) + sizeof(struct cc_sdk)
                + CC_VIRTIO_COUNT * sizeof(struct cc_virtio) + sizeof(struct cc_blk) + sizeof(struct cc_disk)
                + sizeof(struct cc_netdev) + sizeof(struct cc_stream) + sizeof(struct cc_balloon)
                + sizeof(struct cc_vconsole), "padding");

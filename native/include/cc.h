@@ -41,6 +41,7 @@
 #define CC_STOP_ERROR 10        /* the engine cannot go on; cc_error() says why */
 #define CC_STOP_COVERAGE 11     /* the guest wrote the coverage port */
 #define CC_STOP_EXITS 12        /* the asked number of exits was reached */
+#define CC_STOP_POWER_OFF 13    /* the power was cut: cc_power_off() */
 
 /* ---- what a run stops at besides its limits: bits of cc_until.stop_at ------------------------------------------- */
 #define CC_AT_CONSOLE 1
@@ -341,6 +342,129 @@ void cc_digest_cpu(cc_machine *, cc_digest *);
 void cc_digest_devices(cc_machine *, cc_digest *);
 /* Of any bytes: fast, to find damage, not cryptographic. */
 void cc_hash(const void *data, uint64_t size, cc_digest *);
+
+/* ---- faults of one machine; what they set is part of its state ----------------------------------------------------- */
+/* While paused, time passes and nothing is executed; timers that became due fire when it is resumed. */
+int cc_pause(cc_machine *, bool paused);
+/* Power loss: the machine stops with CC_STOP_POWER_OFF until it is rebooted.  The disk keeps what it holds. */
+int cc_power_off(cc_machine *);
+/* Start again at virtual time vns (or now, if that is later): memory and CPU as in `boot`, which was taken of this machine
+ * or an equal one after its guest was loaded; devices reset.  Disk, clock chip, the guest's properties, counters, console
+ * position and the faults below stay; packets on their way to it are lost. */
+int cc_reboot(cc_machine *, const cc_snapshot *boot, uint64_t vns);
+/* Each instruction takes `factor` times as long, 1 to 1000; 1: normal. */
+int cc_set_slowdown(cc_machine *, uint32_t factor);
+/* The TSC runs faster or slower by that many parts in a million, -900000 to 9000000; it never jumps.  Soft CPU only. */
+int cc_set_tsc_skew(cc_machine *, int64_t ppm);
+/* Each timer interrupt (PIT) comes late by a random 0 to max_ns, at most a second; 0: off. */
+int cc_set_timer_jitter(cc_machine *, uint64_t max_ns);
+/* A request on an interrupt line, 0 to 15, that stays until it is acknowledged; a non-maskable interrupt. */
+int cc_inject_irq(cc_machine *, uint32_t irq);
+int cc_inject_nmi(cc_machine *);
+#define CC_POWER_PAUSED 1      /* the payload of a CC_EVENT_POWER record: 32 bits, one of these */
+#define CC_POWER_RESUMED 2
+#define CC_POWER_OFF 3
+#define CC_POWER_RESTARTED 4
+bool cc_paused(const cc_machine *);
+uint32_t cc_slowdown(const cc_machine *);
+int64_t cc_tsc_skew(const cc_machine *);
+uint64_t cc_timer_jitter(const cc_machine *);
+/* Another future from here on: the machine's random streams start anew, by this number. */
+void cc_reseed(cc_machine *, uint64_t branch);
+
+/* ---- clusters: machines that advance together, and the network between them ---------------------------------------- */
+#define CC_CLUSTER_MACHINES_MAX 256
+typedef struct cc_cluster cc_cluster;
+
+/* One direction of the link between two machines.  Delays at most an hour; probabilities in parts per million. */
+typedef struct cc_link_params {
+    uint64_t latency_ns;       /* from a frame's last bit sent to its arrival; 50000 by default */
+    uint64_t jitter_ns;        /* a further random delay, 0 to this; order is kept */
+    uint64_t bandwidth_bps;    /* bits per second, 1000 to 10^12; 0 (default): unlimited */
+    uint64_t queue_bytes;      /* what may wait for the transmitter; a frame that finds no room is lost */
+    uint64_t reorder_ns;       /* frames chosen for reordering are late by a random 1 to this */
+    uint32_t reorder_ppm, loss_ppm, duplicate_ppm, corrupt_ppm;
+    uint32_t down;             /* 1: nothing passes */
+    uint32_t pad;
+} cc_link_params;
+
+/* Frames of one direction: sent + duplicated = delivered + all the lost ones. */
+typedef struct cc_link_counters {
+    uint64_t sent, sent_bytes, delivered, delivered_bytes;
+    uint64_t lost_down, lost_random, lost_queue;
+    uint64_t lost_receiver;    /* it was off, or had thousands waiting already */
+    uint64_t duplicated, corrupted, reordered;
+} cc_link_counters;
+
+/* Frames that a machine sent and that no link took. */
+typedef struct cc_port_counters {
+    uint64_t unknown;          /* to an address that no machine has, or its own */
+    uint64_t runts;            /* shorter than an Ethernet header */
+} cc_port_counters;
+
+#define CC_AT_END 65536        /* stop_at of a cluster's run: a machine ended */
+
+typedef struct cc_cluster_until {
+    uint64_t vns;              /* absolute */
+    uint64_t instret;          /* of `machine`, absolute; UINT64_MAX: no limit */
+    int32_t machine;           /* stop for this one, and exactly where it did; -1: for any, at the end of that tick */
+    uint32_t stop_at;          /* CC_AT_* */
+} cc_cluster_until;
+
+typedef struct cc_cluster_stop {
+    int32_t kind;              /* CC_STOP_VNS: the horizon; CC_STOP_NONE: not there yet, call again; else what happened */
+    int32_t machine;           /* where, or -1 */
+    uint32_t detail;
+    uint32_t pad;
+    uint64_t instret, vns;     /* the moment at which it happened */
+} cc_cluster_stop;
+
+/* The machines stay the caller's, and must be freed after the cluster.  All are at virtual time 0. */
+int cc_cluster_new(cc_machine *const *machines, uint32_t n, uint64_t quantum_ns, uint64_t seed, uint32_t threads,
+                   cc_cluster **out, char *err, size_t err_size);
+void cc_cluster_free(cc_cluster *);
+const char *cc_cluster_error(const cc_cluster *);
+/* Run all machines to the horizon; those that have ended or are past it stay where they are.  The first event asked for
+ * ends it.  Comes back with CC_STOP_NONE every now and then, at the end of a tick; the guests cannot tell. */
+int cc_cluster_run(cc_cluster *, const cc_cluster_until *, cc_cluster_stop *);
+void cc_cluster_cancel(cc_cluster *);            /* from any thread: ends the run in progress, or the next one */
+uint64_t cc_cluster_vns(const cc_cluster *);
+/* Why machine i stopped last: CC_STOP_VNS or the reason why it ended. */
+void cc_cluster_stop_of(const cc_cluster *, uint32_t i, cc_stop *);
+void cc_cluster_digest(cc_cluster *, cc_digest *);
+/* Digest of what is not in the machines: time and network. */
+void cc_cluster_digest_network(const cc_cluster *, cc_digest *);
+/* The state besides the machines': a block of cc_cluster_state_size() bytes. */
+size_t cc_cluster_state_size(const cc_cluster *);
+void cc_cluster_state_save(const cc_cluster *, uint8_t *dst);
+int cc_cluster_state_load(cc_cluster *, const uint8_t *src, size_t size);
+void cc_cluster_reseed(cc_cluster *, uint64_t branch);   /* the network's streams; see cc_reseed() for machines */
+
+void cc_link_params_default(cc_link_params *);
+/* Of frames sent from now on. */
+int cc_link_set(cc_cluster *, uint32_t src, uint32_t dst, const cc_link_params *);
+int cc_link_get(cc_cluster *, uint32_t src, uint32_t dst, cc_link_params *);
+int cc_link_count(cc_cluster *, uint32_t src, uint32_t dst, cc_link_counters *);
+int cc_port_count(cc_cluster *, uint32_t i, cc_port_counters *);
+
+/* A capture of what the links did: records of this header and `size` bytes of frame, padded to a multiple of 8. */
+typedef struct cc_tap_record {
+    uint64_t sent_vns, arrival_vns;    /* arrival 0: lost */
+    uint32_t src, dst;
+    uint32_t size;
+    uint32_t fate;                     /* CC_TAP_* */
+} cc_tap_record;
+#define CC_TAP_DELIVERED 1
+#define CC_TAP_LOST_DOWN 2
+#define CC_TAP_LOST_RANDOM 4
+#define CC_TAP_LOST_QUEUE 8
+#define CC_TAP_LOST_RECEIVER 16
+#define CC_TAP_CORRUPTED 32
+#define CC_TAP_REORDERED 64
+#define CC_TAP_DUPLICATE 128
+/* Keep up to that many bytes of records that nobody has taken; 0 (default): off. */
+void cc_tap_set(cc_cluster *, size_t bytes_max);
+size_t cc_tap_take(cc_cluster *, uint8_t *dst, size_t cap, uint64_t *lost);
 
 /* ---- boot -------------------------------------------------------------------------------------------------------- */
 /* Set the state in which a 64-bit Linux entry point (or a flat guest) is started: long mode, CPL 0, the first

@@ -219,8 +219,7 @@ const cc_opfn cc_out_imm[4] = {out_imm8, out_imm16, out_imm32, 0}, cc_out_dx[4] 
 uint64_t cc_guest_tsc(const cc_cpu *cpu, uint64_t instret)
 {
     const cc_machine *m = cpu->m;
-    uint64_t vns = m->vns_base + (instret - m->instret_base) * m->cfg.ns_per_insn;
-    return cc_tsc_of_vns(m, vns) + (uint64_t)cpu->tsc_offset;
+    return cc_tsc_of_vns(m, cc_vns_at(m, instret)) + (uint64_t)cpu->tsc_offset;
 }
 static CC_OP(rdtsc)
 {

@@ -27,7 +27,7 @@ from chaoscontrol.timetravel.moment import (
     format_seconds,
 )
 
-FATAL = ("SHUTDOWN", "TRIPLE_FAULT", "RESET")
+FATAL = ("SHUTDOWN", "TRIPLE_FAULT", "RESET", "POWER_OFF")
 """Stops after which a machine never runs again."""
 
 SPAN_NS_MAX = 50_000_000

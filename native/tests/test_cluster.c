@@ -1,0 +1,663 @@
+/*
+ * test_cluster.c: machines that run together, and the network between them.  The guests are C functions whose whole state
+ * is in their RAM: they compute, send frames, look at what arrives, and halt, as a random stream of their own says.
+ */
+#include "device_machine.h"
+#include "../net/fabric.h"
+
+#define TICK UINT64_C(100000)
+#define N 4u
+
+/* ---- guests ---------------------------------------------------------------------------------------------------------- */
+struct program {
+    uint64_t random;
+    uint64_t hash;             /* of everything that it has received, with the times */
+    uint64_t sent, received;
+    uint64_t wake;
+    uint64_t halted;
+    uint64_t lazy;             /* how long it halts, ns; 0: it never does */
+    uint64_t busy;             /* instructions between two decisions */
+    uint64_t next;             /* instruction of the next decision */
+};
+
+static struct program *program_of(const cc_machine *m)
+{
+    return (struct program *)(void *)m->ram;
+}
+
+static bool frame_due(const cc_machine *m, struct cc_frame *f)
+{
+    return cc_inbox_first(m, f) && f->vns <= cc_now(m);
+}
+
+static bool program_halted(cc_machine *m)
+{
+    struct cc_frame f;
+    const struct program *p = program_of(m);
+    return p->halted && cc_now(m) < p->wake && !frame_due(m, &f);
+}
+
+static void mix(struct program *p, uint64_t v)
+{
+    uint64_t s = p->hash ^ v;
+    p->hash = rnd(&s);
+}
+
+static void receive_all(cc_machine *m)
+{
+    struct program *p = program_of(m);
+    struct cc_frame f;
+    while (frame_due(m, &f)) {
+        p->received++;
+        mix(p, cc_now(m));
+        mix(p, f.vns);
+        for (uint32_t i = 0; i < f.size; i++)
+            mix(p, f.data[i]);
+        cc_inbox_pop(m);
+    }
+}
+
+static void send_one(cc_machine *m)
+{
+    struct program *p = program_of(m);
+    uint8_t data[200] = {0x52, 0x54, 0x00, 0x12, 0x34};
+    const uint64_t r = rnd(&p->random);
+    const uint32_t size = 14 + (uint32_t)(r % 180);
+    data[5] = (uint8_t)(r >> 8) % (N + 1);     /* sometimes itself, sometimes nobody */
+    if (r >> 16 & 8)
+        memset(data, 0xFF, 6);
+    for (uint32_t i = 6; i < size; i++)
+        data[i] = (uint8_t)(r >> i % 56) ^ (uint8_t)i;
+    p->sent += cc_outbox_push(m, data, size);
+}
+
+static void decide(cc_machine *m)
+{
+    struct program *p = program_of(m);
+    const uint64_t r = rnd(&p->random);
+    receive_all(m);
+    p->next = m->instret + 1 + r % p->busy;
+    if (r >> 40 & 1)
+        send_one(m);
+    else if (p->lazy && r >> 41 & 1) {
+        p->halted = 1;
+        p->wake = cc_now(m) + 1 + (r >> 42) % p->lazy;
+        cc_event_set(m, CC_EV_TIMER, p->wake);
+        m->stats.halts++;
+    }
+}
+
+static int program_run(cc_machine *m, uint64_t horizon)
+{
+    struct program *p = program_of(m);
+    cc_ram_will_change(m, 0, sizeof *p);
+    while (m->instret < horizon && !m->kick) {
+        if (program_halted(m))
+            return 0;
+        p->halted = 0;
+        if (m->instret < p->next) {
+            m->instret = p->next < horizon ? p->next : horizon;
+            continue;
+        }
+        decide(m);
+        m->instret++;
+    }
+    return 0;
+}
+
+static void program_get_regs(cc_machine *m, cc_regs *r)
+{
+    memset(r, 0, sizeof *r);
+    r->halted = (uint8_t)program_of(m)->halted;
+}
+
+static int program_set_regs(cc_machine *m, const cc_regs *r)
+{
+    (void)m;
+    (void)r;
+    return 0;
+}
+
+static struct cc_vcpu_ops program_ops;
+
+struct cluster {
+    cc_machine *m[N];
+    cc_cluster *c;
+};
+
+static struct cluster new_cluster(uint32_t threads, uint64_t lazy)
+{
+    struct cluster k;
+    char err[256];
+    program_ops = guest_ops;
+    program_ops.run = program_run;
+    program_ops.halted = program_halted;
+    program_ops.get_regs = program_get_regs;
+    program_ops.set_regs = program_set_regs;
+    for (uint32_t i = 0; i < N; i++) {
+        cc_config cfg;
+        cc_config_default(&cfg);
+        cfg.ram_bytes = 1u << 20;
+        cfg.devices = CC_DEV_NET;
+        cfg.machine_id = i;
+        cfg.ns_per_insn = 1 + i % 2;
+        cfg.seed = 100 + i;
+        k.m[i] = new_machine_of(&cfg);
+        k.m[i]->ops = &program_ops;
+        cc_ram_will_change(k.m[i], 0, sizeof(struct program));
+        *program_of(k.m[i]) = (struct program){.random = i, .lazy = lazy, .busy = 4000};
+    }
+    CHECK_EQ(cc_cluster_new(k.m, N, TICK, 42, threads, &k.c, err, sizeof err), 0);
+    return k;
+}
+
+static void free_cluster(struct cluster *k)
+{
+    cc_cluster_free(k->c);
+    for (uint32_t i = 0; i < N; i++)
+        cc_machine_free(k->m[i]);
+}
+
+static cc_cluster_stop run_until(struct cluster *k, const cc_cluster_until *until)
+{
+    cc_cluster_stop stop;
+    do {
+        CHECK_EQ(cc_cluster_run(k->c, until, &stop), 0);
+    } while (stop.kind == CC_STOP_NONE);
+    return stop;
+}
+
+static void run_cluster(struct cluster *k, uint64_t vns)
+{
+    const cc_cluster_until until = {.vns = vns, .instret = UINT64_MAX, .machine = -1};
+    CHECK_EQ(run_until(k, &until).kind, CC_STOP_VNS);
+    CHECK_EQ(cc_cluster_vns(k->c), vns);
+    for (uint32_t i = 0; i < N; i++)
+        CHECK(cc_vns(k->m[i]) >= vns && cc_vns(k->m[i]) < vns + 2);
+}
+
+static cc_digest digest_of(struct cluster *k)
+{
+    cc_digest d;
+    cc_cluster_digest(k->c, &d);
+    return d;
+}
+
+static void expect(cc_digest got, cc_digest wanted)
+{
+    CHECK_EQ(got.lo, wanted.lo);
+    CHECK_EQ(got.hi, wanted.hi);
+}
+
+static cc_link_params rough(void)
+{
+    cc_link_params p;
+    cc_link_params_default(&p);
+    p.latency_ns = 130000;
+    p.jitter_ns = 250000;
+    p.bandwidth_bps = 20000000;
+    p.queue_bytes = 600;
+    p.reorder_ns = 900000;
+    p.reorder_ppm = 100000;
+    p.loss_ppm = 200000;
+    p.duplicate_ppm = 150000;
+    p.corrupt_ppm = 100000;
+    return p;
+}
+
+/* Change links at fixed moments, most of them in the middle of a tick, on the way to `end`; stop at more places. */
+static void adventure(struct cluster *k, uint64_t from, uint64_t end, uint64_t *stops)
+{
+    for (uint64_t at = from; at < end;) {
+        uint64_t next = (at / 1234567 + 1) * 1234567;
+        if (next > end)
+            next = end;
+        while (stops && rnd(stops) % 3) {
+            at += rnd(stops) % (next - at) + 1;
+            run_cluster(k, at);
+            if (at == next)
+                break;
+            for (uint32_t src = 0; src < N; src++) {       /* setting what is set already changes nothing */
+                cc_link_params p;
+                CHECK_EQ(cc_link_get(k->c, src, (src + 1) % N, &p), 0);
+                CHECK_EQ(cc_link_set(k->c, src, (src + 1) % N, &p), 0);
+            }
+        }
+        run_cluster(k, next);
+        at = next;
+        if (at == end)
+            break;
+        cc_link_params p = rough(), calm;
+        cc_link_params_default(&calm);
+        const uint32_t src = (uint32_t)(at / 1234567 % N), dst = (src + 1 + (uint32_t)(at / 1234567 / N % (N - 1))) % N;
+        p.down = at / 1234567 % 5 == 0;
+        CHECK_EQ(cc_link_set(k->c, src, dst, at / 1234567 % 3 == 2 ? &calm : &p), 0);
+        CHECK_EQ(cc_link_set(k->c, src, dst, &p), 0);
+    }
+}
+
+/* ---- tests ------------------------------------------------------------------------------------------------------------- */
+static void the_result_depends_on_nothing_but_the_inputs(void)
+{
+    for (uint64_t lazy = 0; lazy <= 3000000; lazy += 1500000) {
+        const uint64_t end = 20 * MS + 34567;
+        struct cluster k = new_cluster(1, lazy);
+        adventure(&k, 0, end, NULL);
+        const cc_digest wanted = digest_of(&k);
+        uint64_t received = 0;
+        for (uint32_t i = 0; i < N; i++)
+            received += program_of(k.m[i])->received;
+        CHECK(received > (lazy ? 20u : 1000u));
+        free_cluster(&k);
+        for (uint32_t threads = 1; threads <= 4; threads++)
+            for (uint64_t seed = 0; seed < 6; seed++) {
+                uint64_t stops = 10 * seed + threads;
+                k = new_cluster(threads, lazy);
+                adventure(&k, 0, end, seed ? &stops : NULL);
+                expect(digest_of(&k), wanted);
+                free_cluster(&k);
+            }
+    }
+}
+
+static void a_restored_cluster_has_the_same_future(void)
+{
+    struct cluster k = new_cluster(2, 400000);
+    cc_snapshot *s[N];
+    const uint64_t middle = 7 * 1234567, end = 15 * 1234567 + 777;
+    adventure(&k, 0, middle, NULL);
+    for (uint32_t i = 0; i < N; i++)
+        CHECK_EQ(cc_snapshot_take(k.m[i], &s[i]), 0);
+    const size_t size = cc_cluster_state_size(k.c);
+    uint8_t *state = malloc(size);
+    CHECK(state != NULL);
+    cc_cluster_state_save(k.c, state);
+    const cc_digest then = digest_of(&k);
+    adventure(&k, middle, end, NULL);
+    const cc_digest wanted = digest_of(&k);
+    CHECK(wanted.lo != then.lo);
+    for (unsigned round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < N; i++)
+            CHECK_EQ(cc_snapshot_restore(k.m[i], s[i]), 0);
+        CHECK_EQ(cc_cluster_state_load(k.c, state, size), 0);
+        expect(digest_of(&k), then);
+        if (round == 2)
+            cc_cluster_reseed(k.c, 1);
+        adventure(&k, middle, end, NULL);
+        CHECK_EQ(digest_of(&k).lo == wanted.lo, round < 2);    /* another branch, another future */
+    }
+    CHECK_EQ(cc_cluster_state_load(k.c, state, size - 1), CC_EINVAL);
+    for (uint32_t i = 0; i < N; i++)
+        cc_snapshot_free(s[i]);
+    free(state);
+    free_cluster(&k);
+}
+
+static void frames_are_conserved(void)
+{
+    struct cluster k = new_cluster(2, 0);
+    adventure(&k, 0, 60 * MS, NULL);
+    uint64_t queued = 0, offered = 0, received = 0, waiting = 0, sent = 0;
+    for (uint32_t i = 0; i < N; i++) {
+        cc_port_counters port;
+        CHECK_EQ(cc_port_count(k.c, i, &port), 0);
+        CHECK(port.unknown > 0);
+        sent += program_of(k.m[i])->sent;
+        received += program_of(k.m[i])->received;
+        waiting += cc_inbox_count(k.m[i]);
+        for (uint32_t j = 0; j < N; j++) {
+            cc_link_counters n;
+            if (i == j)
+                continue;
+            CHECK_EQ(cc_link_count(k.c, i, j, &n), 0);
+            CHECK_EQ(n.sent + n.duplicated,
+                     n.delivered + n.lost_down + n.lost_random + n.lost_queue + n.lost_receiver);
+            offered += n.sent;
+            queued += n.delivered;
+            CHECK(n.lost_random && n.duplicated && n.corrupted && n.reordered && n.delivered);
+        }
+    }
+    CHECK_EQ(queued, received + waiting);
+    CHECK(offered > sent);                     /* a broadcast is offered to three links */
+    free_cluster(&k);
+}
+
+static void machines_that_wait_cost_nothing(void)
+{
+    struct cluster k = new_cluster(4, 0);
+    for (uint32_t i = 0; i < N; i++)
+        program_of(k.m[i])->busy = UINT64_C(1) << 60;
+    for (uint32_t i = 0; i < N; i++) {
+        program_of(k.m[i])->halted = 1;
+        program_of(k.m[i])->wake = 86400 * SECOND;
+    }
+    run_cluster(&k, 3600 * SECOND);            /* 36 million ticks */
+    CHECK_EQ(program_of(k.m[0])->received, 0);
+    free_cluster(&k);
+}
+
+static void a_stop_for_one_machine_is_exact(void)
+{
+    struct cluster k = new_cluster(2, 300000), straight = new_cluster(1, 300000);
+    for (uint64_t at = 5000; at < 400000; at += 37777) {
+        const cc_cluster_until until = {.vns = SECOND, .instret = at, .machine = 2};
+        const cc_cluster_stop stop = run_until(&k, &until);
+        CHECK_EQ(stop.kind, CC_STOP_INSTRET);
+        CHECK_EQ(stop.machine, 2);
+        CHECK_EQ(cc_instret(k.m[2]), at);
+        CHECK_EQ(cc_cluster_vns(k.c), cc_vns(k.m[2]));
+        run_cluster(&straight, cc_cluster_vns(k.c));
+        expect(digest_of(&k), digest_of(&straight));
+    }
+    free_cluster(&k);
+    free_cluster(&straight);
+}
+
+static void ended_machines_stay(void)
+{
+    struct cluster k = new_cluster(2, 0);
+    run_cluster(&k, 3 * TICK + 5);
+    CHECK_EQ(cc_power_off(k.m[1]), 0);
+    CHECK_EQ(cc_power_off(k.m[1]), CC_EINVAL);
+    const uint64_t instret = cc_instret(k.m[1]);
+    const cc_cluster_until until = {.vns = 9 * TICK, .instret = UINT64_MAX, .machine = -1, .stop_at = CC_AT_END};
+    const cc_cluster_stop stop = run_until(&k, &until);
+    CHECK_EQ(stop.kind, CC_STOP_POWER_OFF);
+    CHECK_EQ(stop.machine, 1);
+    const cc_cluster_until rest = {.vns = 9 * TICK, .instret = UINT64_MAX, .machine = -1};
+    CHECK_EQ(run_until(&k, &rest).kind, CC_STOP_VNS);
+    cc_stop end;
+    cc_cluster_stop_of(k.c, 1, &end);
+    CHECK_EQ(end.kind, CC_STOP_POWER_OFF);
+    CHECK_EQ(end.instret, instret);
+    cc_link_counters n;
+    CHECK_EQ(cc_link_count(k.c, 0, 1, &n), 0);
+    CHECK(n.lost_receiver > 0);
+    CHECK_EQ(cc_inbox_count(k.m[1]), 0);
+    free_cluster(&k);
+}
+
+/* ---- the link itself --------------------------------------------------------------------------------------------- */
+struct bench { struct cluster k; struct cc_fabric *f; };
+
+static struct bench new_bench(const cc_link_params *p)
+{
+    struct bench b = {.k = new_cluster(1, 0), .f = malloc(cc_fabric_size(N))};
+    CHECK(b.f != NULL);
+    cc_fabric_init(b.f, N, TICK, 7);
+    CHECK(cc_link_params_check(p) == NULL);
+    CHECK(cc_fabric_set(b.f, 0 * N + 1, 0, p));
+    return b;
+}
+
+static void free_bench(struct bench *b)
+{
+    free(b->f);
+    free_cluster(&b->k);
+}
+
+/* A frame of `size` bytes from machine 0 to `to`, sent at vns. */
+static void send_at(struct bench *b, uint32_t to, uint64_t vns, uint32_t size)
+{
+    uint8_t data[CC_FRAME_BYTES_MAX] = {0x52, 0x54, 0x00, 0x12, 0x34, (uint8_t)to};
+    if (to == 0xFF)
+        memset(data, 0xFF, 6);
+    b->k.m[0]->vns_base = vns;
+    b->k.m[0]->instret_base = b->k.m[0]->instret;
+    CHECK(cc_outbox_push(b->k.m[0], data, size));
+}
+
+/* Switch everything sent so far; it arrives when the link lets it. */
+static void deliver(struct bench *b)
+{
+    cc_fabric_switch(b->f, b->k.m, UINT64_MAX, 0, NULL, NULL);
+}
+
+/* When the next frame arrives at machine 1, which takes it. */
+static uint64_t arrival(struct bench *b)
+{
+    struct cc_frame f;
+    CHECK(cc_inbox_first(b->k.m[1], &f));
+    cc_inbox_pop(b->k.m[1]);
+    return f.vns;
+}
+
+static const cc_link_counters *count(const struct bench *b)
+{
+    return &b->f->link[1].count;
+}
+
+static void bandwidth_delays_and_drops_by_the_numbers(void)
+{
+    cc_link_params p;
+    cc_link_params_default(&p);
+    p.latency_ns = 10000;
+    p.bandwidth_bps = 8000000;                 /* a byte per microsecond */
+    p.queue_bytes = 3000;
+    struct bench b = new_bench(&p);
+    for (unsigned i = 0; i < 5; i++)
+        send_at(&b, 1, 500, 1000);             /* the first goes out at once; 3000 bytes may be before or with the others */
+    send_at(&b, 1, 500 + 1000000, 1000);       /* one has left */
+    send_at(&b, 1, 500 + 1000001, 1000);       /* a byte of the next one as well, not enough for another */
+    deliver(&b);
+    CHECK_EQ(count(&b)->delivered, 4);
+    CHECK_EQ(count(&b)->lost_queue, 3);
+    for (uint64_t i = 1; i <= 4; i++)
+        CHECK_EQ(arrival(&b), 500 + i * 1000000 + 10000);
+    send_at(&b, 1, 20 * MS, 1500);             /* an idle transmitter takes what is longer than the queue */
+    deliver(&b);
+    CHECK_EQ(arrival(&b), 20 * MS + 1500000 + 10000);
+    free_bench(&b);
+}
+
+static void frames_arrive_in_the_next_tick_at_the_earliest(void)
+{
+    cc_link_params p;
+    cc_link_params_default(&p);
+    p.latency_ns = 1;
+    struct bench b = new_bench(&p);
+    send_at(&b, 1, TICK + 5, 60);
+    send_at(&b, 1, 2 * TICK - 1, 60);
+    cc_fabric_switch(b.f, b.k.m, 2 * TICK, 2 * TICK, NULL, NULL);
+    CHECK_EQ(arrival(&b), 2 * TICK);
+    CHECK_EQ(arrival(&b), 2 * TICK);
+    free_bench(&b);
+}
+
+static void jitter_keeps_order_and_reordering_does_not(void)
+{
+    for (unsigned reorder = 0; reorder < 2; reorder++) {
+        cc_link_params p;
+        cc_link_params_default(&p);
+        p.jitter_ns = 70000;
+        p.reorder_ppm = reorder ? 300000 : 0;
+        p.reorder_ns = 400000;
+        struct bench b = new_bench(&p);
+        for (uint64_t i = 0; i < 900; i++)
+            send_at(&b, 1, 1000 * i, 60);
+        deliver(&b);
+        uint64_t last = 0, swaps = 0, late = 0;
+        struct cc_frame f;
+        for (uint64_t i = 0; i < 900; i++) {
+            CHECK(cc_inbox_first(b.k.m[1], &f));
+            const uint64_t delay = f.vns - 1000 * f.serial;
+            CHECK(delay >= 50000 && delay <= 50000 + 70000 + (reorder ? 400000 : 0));
+            late += delay > 50000 + 70000;
+            swaps += f.serial < last;
+            last = f.serial;
+            cc_inbox_pop(b.k.m[1]);
+        }
+        CHECK_EQ(swaps != 0, reorder);
+        CHECK_EQ(late != 0, reorder);
+        CHECK(!reorder || (count(&b)->reordered > 200 && count(&b)->reordered < 340));
+        free_bench(&b);
+    }
+}
+
+static void corruption_flips_one_bit_behind_the_header(void)
+{
+    cc_link_params p;
+    cc_link_params_default(&p);
+    p.corrupt_ppm = 1000000;
+    struct bench b = new_bench(&p);
+    uint64_t places = 0;
+    for (uint64_t i = 0; i < 300; i++)
+        send_at(&b, 1, i, 18);
+    deliver(&b);
+    for (uint64_t i = 0; i < 300; i++) {
+        struct cc_frame f;
+        unsigned flipped = 0;
+        CHECK(cc_inbox_first(b.k.m[1], &f));
+        CHECK(f.data[0] == 0x52 && f.data[5] == 1);
+        for (unsigned bit = 0; bit < 18 * 8; bit++)
+            if (bit >= 6 * 8 && f.data[bit / 8] >> bit % 8 & 1) {
+                flipped++;
+                CHECK(bit >= 14 * 8);
+                places |= UINT64_C(1) << (bit - 14 * 8);
+            }
+        CHECK_EQ(flipped, 1);
+        cc_inbox_pop(b.k.m[1]);
+    }
+    CHECK_EQ(places, UINT32_MAX);              /* each of the 32 bits at some time */
+    CHECK_EQ(count(&b)->corrupted, 300);
+    free_bench(&b);
+}
+
+static void chances_are_what_was_asked_for(void)
+{
+    cc_link_params p;
+    cc_link_params_default(&p);
+    p.loss_ppm = 250000;
+    p.duplicate_ppm = 100000;
+    struct bench b = new_bench(&p);
+    for (unsigned round = 0; round < 40; round++) {
+        for (unsigned i = 0; i < 500; i++)
+            send_at(&b, 1, round, 60);
+        deliver(&b);
+        while (cc_inbox_count(b.k.m[1]))
+            cc_inbox_pop(b.k.m[1]);
+    }
+    CHECK_EQ(count(&b)->sent, 20000);
+    CHECK(count(&b)->lost_random > 4700 && count(&b)->lost_random < 5300);
+    CHECK(count(&b)->duplicated > 1350 && count(&b)->duplicated < 1650);
+    CHECK_EQ(count(&b)->delivered, 20000 - count(&b)->lost_random + count(&b)->duplicated);
+    free_bench(&b);
+}
+
+static void one_way_down_and_unknown_addresses(void)
+{
+    cc_link_params p;
+    cc_link_params_default(&p);
+    p.down = 1;
+    struct bench b = new_bench(&p);
+    send_at(&b, 1, 5, 60);
+    send_at(&b, 0xFF, 6, 60);                  /* broadcast: two of three */
+    send_at(&b, 0, 7, 60);                     /* itself */
+    send_at(&b, N, 8, 60);                     /* nobody */
+    send_at(&b, 2, 9, 13);                     /* no Ethernet frame */
+    deliver(&b);
+    CHECK_EQ(count(&b)->lost_down, 2);
+    CHECK_EQ(cc_inbox_count(b.k.m[1]), 0);
+    CHECK_EQ(cc_inbox_count(b.k.m[2]), 1);
+    CHECK_EQ(cc_inbox_count(b.k.m[3]), 1);
+    CHECK_EQ(b.f->port[0].unknown, 2);
+    CHECK_EQ(b.f->port[0].runts, 1);
+    free_bench(&b);
+}
+
+static void a_change_holds_for_what_is_sent_from_then_on(void)
+{
+    cc_link_params p;
+    cc_link_params_default(&p);
+    struct bench b = new_bench(&p);
+    send_at(&b, 1, TICK + 10, 60);
+    p.latency_ns = 7 * MS;
+    CHECK(cc_fabric_set(b.f, 1, TICK + 20, &p));
+    CHECK_EQ(cc_fabric_get(b.f, 1)->latency_ns, 7 * MS);
+    send_at(&b, 1, TICK + 20, 60);
+    p.latency_ns = 1 * MS;
+    CHECK(cc_fabric_set(b.f, 1, TICK + 30, &p));
+    send_at(&b, 1, TICK + 30, 60);
+    deliver(&b);
+    CHECK_EQ(arrival(&b), TICK + 10 + 50000);
+    CHECK_EQ(arrival(&b), TICK + 30 + 1 * MS); /* the slow one before does not hold it up */
+    CHECK_EQ(arrival(&b), TICK + 20 + 7 * MS);
+    CHECK_EQ(b.f->changes, 0);
+    uint32_t n = 0;
+    for (p.latency_ns = 1; cc_fabric_set(b.f, 1, 2 * TICK + 1, &p); p.latency_ns++)
+        n++;
+    CHECK_EQ(n, b.f->changes_max);
+    free_bench(&b);
+}
+
+static void impossible_links_are_refused(void)
+{
+    struct cluster k = new_cluster(1, 0);
+    cc_link_params p;
+    cc_link_params_default(&p);
+    CHECK_EQ(cc_link_set(k.c, 0, 0, &p), CC_EINVAL);
+    CHECK_EQ(cc_link_set(k.c, 0, N, &p), CC_EINVAL);
+    p.bandwidth_bps = 999;
+    CHECK_EQ(cc_link_set(k.c, 0, 1, &p), CC_EINVAL);
+    CHECK(strstr(cc_cluster_error(k.c), "link 0 to 1: the bandwidth"));
+    cc_link_params_default(&p);
+    p.loss_ppm = 1000001;
+    CHECK_EQ(cc_link_set(k.c, 0, 1, &p), CC_EINVAL);
+    cc_link_params_default(&p);
+    p.latency_ns = 3601 * SECOND;
+    CHECK_EQ(cc_link_set(k.c, 0, 1, &p), CC_EINVAL);
+    free_cluster(&k);
+}
+
+static void a_capture_has_every_fate(void)
+{
+    struct cluster k = new_cluster(1, 0);
+    static uint8_t data[16 << 20];
+    uint64_t lost, records = 0, fates = 0;
+    cc_tap_set(k.c, sizeof data);
+    adventure(&k, 0, 20 * MS, NULL);
+    const size_t size = cc_tap_take(k.c, data, sizeof data, &lost);
+    CHECK_EQ(lost, 0);
+    for (size_t at = 0; at < size;) {
+        cc_tap_record r;
+        memcpy(&r, data + at, sizeof r);
+        CHECK(r.src < N && r.dst < N && r.src != r.dst && r.size >= 14 && r.size < 200);
+        CHECK_EQ(r.arrival_vns != 0, (r.fate & CC_TAP_DELIVERED) != 0);
+        CHECK(!r.arrival_vns || r.arrival_vns > r.sent_vns);
+        fates |= r.fate;
+        records++;
+        at += sizeof r + (r.size + 7) / 8 * 8;
+    }
+    uint64_t expected = 0;
+    for (uint32_t i = 0; i < N * N; i++) {
+        cc_link_counters n = {0};
+        if (i / N != i % N)
+            CHECK_EQ(cc_link_count(k.c, i / N, i % N, &n), 0);
+        expected += n.sent + n.duplicated;
+    }
+    CHECK_EQ(records, expected);
+    CHECK_EQ(fates, 255 & ~CC_TAP_LOST_RECEIVER);
+    CHECK_EQ(cc_tap_take(k.c, data, sizeof data, &lost), 0);
+    free_cluster(&k);
+}
+
+int main(void)
+{
+    RUN(the_result_depends_on_nothing_but_the_inputs);
+    RUN(a_restored_cluster_has_the_same_future);
+    RUN(frames_are_conserved);
+    RUN(machines_that_wait_cost_nothing);
+    RUN(a_stop_for_one_machine_is_exact);
+    RUN(ended_machines_stay);
+    RUN(bandwidth_delays_and_drops_by_the_numbers);
+    RUN(frames_arrive_in_the_next_tick_at_the_earliest);
+    RUN(jitter_keeps_order_and_reordering_does_not);
+    RUN(corruption_flips_one_bit_behind_the_header);
+    RUN(chances_are_what_was_asked_for);
+    RUN(one_way_down_and_unknown_addresses);
+    RUN(a_change_holds_for_what_is_sent_from_then_on);
+    RUN(impossible_links_are_refused);
+    RUN(a_capture_has_every_fate);
+    cc_store_free(the_store);
+    return 0;
+}
