@@ -170,16 +170,7 @@ class _Lib(Protocol):
     def cc_timer_jitter(self, machine: CData, /) -> int: ...
     def cc_reseed(self, machine: CData, branch: int, /) -> None: ...
     def cc_cluster_new(
-        self,
-        machines: CData,
-        n: int,
-        quantum_ns: int,
-        seed: int,
-        threads: int,
-        out: CData,
-        err: CData,
-        err_size: int,
-        /,
+        self, ms: CData, n: int, quantum: int, seed: int, k: int, out: CData, e: CData, z: int, /
     ) -> int: ...
     def cc_cluster_free(self, cluster: CData, /) -> None: ...
     def cc_cluster_error(self, cluster: CData, /) -> CData: ...
