@@ -158,7 +158,7 @@ static int build(cc_machine *m)
         rc = cc_pagemap_new(m);
     if (rc)
         return rc;
-    cc_reseed(m, m->cfg.seed);
+    cc_streams_reset(m);
     cc_devices_reset(m);
     return m->ops->create(m);
 }

@@ -61,15 +61,6 @@ int64_t cc_tsc_skew(const cc_machine *m)
 }
 
 /* ---- the timer ----------------------------------------------------------------------------------------------------- */
-static void jitter_stream(cc_machine *m, bool branched, uint64_t branch)
-{
-    struct cc_stream *s = &m->dev.pace.jitter;
-    cc_stream_seed(s, m->cfg.seed);
-    cc_stream_text(s, "timer-jitter");
-    if (branched)
-        cc_stream_number(s, branch);
-}
-
 int cc_set_timer_jitter(cc_machine *m, uint64_t max_ns)
 {
     if (max_ns > JITTER_NS_MAX)
@@ -201,16 +192,36 @@ int cc_reboot(cc_machine *m, const cc_snapshot *boot, uint64_t vns)
     return rc;
 }
 
+/* ---- random streams ------------------------------------------------------------------------------------------------ */
+static void start_stream(const cc_machine *m, struct cc_stream *s, const char *label, const uint64_t *branch)
+{
+    cc_stream_seed(s, m->cfg.seed);
+    cc_stream_text(s, label);
+    if (branch)
+        cc_stream_number(s, *branch);
+}
+
+static void start_streams(cc_machine *m, const uint64_t *branch)
+{
+    start_stream(m, &m->dev.pace.jitter, "timer-jitter", branch);
+    start_stream(m, &m->dev.sdk.random, "sdk", branch);
+    start_stream(m, &m->dev.disk.random, "disk", branch);
+    start_stream(m, &m->dev.rng, "rng", branch);
+}
+
+void cc_streams_reset(cc_machine *m)
+{
+    start_streams(m, NULL);
+}
+
 void cc_reseed(cc_machine *m, uint64_t branch)
 {
-    jitter_stream(m, true, branch);
-    cc_stream_seed(&m->dev.sdk.random, m->cfg.seed);
-    cc_stream_text(&m->dev.sdk.random, "sdk");
-    cc_stream_number(&m->dev.sdk.random, branch);
+    start_streams(m, &branch);
 }
 
 void cc_pace_reset(cc_machine *m)
 {
+    const struct cc_stream jitter = m->dev.pace.jitter;
     memset(&m->dev.pace, 0, sizeof m->dev.pace);
-    jitter_stream(m, false, 0);
+    m->dev.pace.jitter = jitter;
 }

@@ -305,8 +305,6 @@ bool cc_coverage_active(const cc_machine *m)
 void cc_sdk_reset(cc_machine *m)
 {
     struct cc_sdk *s = &m->dev.sdk;
-    memset(s, 0, sizeof *s);
     s->setup_vns = CC_NO_TIME;
-    cc_stream_seed(&s->random, m->cfg.seed);
-    cc_stream_text(&s->random, "sdk");
+    s->coverage = 0;
 }

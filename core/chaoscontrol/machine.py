@@ -310,11 +310,11 @@ class DeterministicVm:
             raise UsageError("the machine has no disk", hint="give its configuration disk_bytes")
         return Disk(self._use, self._check)
 
-    def reseed(self, seed: int) -> None:
-        """Starts all random streams of the machine anew from another 64-bit seed, as a branch does."""
-        if not 0 <= seed < 1 << 64:
-            raise UsageError(f"the seed {seed} is not a 64-bit number", hint="give one from 0 to 2^64 - 1")
-        lib.cc_reseed(self._use(), seed)
+    def reseed(self, branch: int) -> None:
+        """Another future from here on: all random streams of the machine start anew, by this 64-bit number."""
+        if not 0 <= branch < 1 << 64:
+            raise UsageError(f"the branch {branch} is not a 64-bit number", hint="give one from 0 to 2^64 - 1")
+        lib.cc_reseed(self._use(), branch)
 
     def set_link(self, up: bool) -> None:
         """The network device's carrier, which the guest sees; without it nothing passes. Raises UsageError."""

@@ -143,24 +143,16 @@ bool cc_event_may_interrupt(const cc_machine *m)
     return false;
 }
 
-void cc_reseed(cc_machine *m, uint64_t seed)
-{
-    cc_stream_seed(&m->dev.disk.random, seed);
-    cc_stream_text(&m->dev.disk.random, "disk");
-    cc_stream_seed(&m->dev.rng, seed);
-    cc_stream_text(&m->dev.rng, "rng");
-    cc_stream_seed(&m->dev.sdk.random, seed);
-    cc_stream_text(&m->dev.sdk.random, "sdk");
-}
-
 /* The disk is no part of what a reset resets, and random streams go on. */
 void cc_devices_reset(cc_machine *m)
 {
     const struct cc_disk disk = m->dev.disk;
-    const struct cc_stream rng = m->dev.rng;
+    const struct cc_stream rng = m->dev.rng, sdk = m->dev.sdk.random, jitter = m->dev.pace.jitter;
     memset(&m->dev, 0, sizeof m->dev);
     m->dev.disk = disk;
     m->dev.rng = rng;
+    m->dev.sdk.random = sdk;
+    m->dev.pace.jitter = jitter;
     for (unsigned i = 0; i < CC_EV_COUNT; i++)
         m->dev.ev_at[i] = CC_NEVER;
     m->dev.console_hash = CC_CONSOLE_HASH_START;

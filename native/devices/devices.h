@@ -55,6 +55,7 @@ void cc_host_port_write(cc_machine *m, uint16_t port, uint32_t value);   /* debu
 
 /* power.c */
 void cc_pace_reset(cc_machine *m);
+void cc_streams_reset(cc_machine *m);                  /* every random stream at its start, by the seed alone */
 void cc_timer_line(cc_machine *m, bool level);       /* the level of the PIT's OUT, channel 0 */
 void cc_timer_fire(cc_machine *m);
 

@@ -255,10 +255,6 @@ void cc_force_setup_complete(cc_machine *);
 /* Whether the guest has said that its coverage map at 0xE0000 (64 KiB) is in use. */
 bool cc_coverage_active(const cc_machine *);
 
-/* ---- random streams ------------------------------------------------------------------------------------------------ */
-/* Start every random stream of the machine (entropy device, disk faults, SDK) anew from another seed, as a branch does. */
-void cc_reseed(cc_machine *, uint64_t seed);
-
 /* ---- the disk; sectors are of 512 bytes ------------------------------------------------------------------------------ */
 /* What the guest would read, the newest writes included; what the host writes is there for good. */
 uint64_t cc_disk_size(const cc_machine *);      /* bytes; 0: no disk */
@@ -369,7 +365,8 @@ bool cc_paused(const cc_machine *);
 uint32_t cc_slowdown(const cc_machine *);
 int64_t cc_tsc_skew(const cc_machine *);
 uint64_t cc_timer_jitter(const cc_machine *);
-/* Another future from here on: the machine's random streams start anew, by this number. */
+/* Another future from here on: the machine's random streams (entropy device, disk faults, SDK, timer jitter) start anew,
+ * by this number. */
 void cc_reseed(cc_machine *, uint64_t branch);
 
 /* ---- clusters: machines that advance together, and the network between them ---------------------------------------- */
