@@ -26,6 +26,7 @@ Examples:
   cc-tui --vms 3 --seed 7                    the same with three machines
   cc-tui --kernel vmlinux --initrd my.cpio   your own guest
   cc-tui boot vmlinux my.cpio --until ready  without the interface
+  cc-tui --batch --scenario raft --time 600s search for faults that break the raft guest
 
 \b
 Exit codes: 0 nothing failed, 1 the guest failed, 2 usage, 3 engine error, 4 time limit, 130 interrupted.
@@ -78,6 +79,28 @@ _FILES = (
 )
 
 
+_BATCH = (
+    click.option("--batch", is_flag=True, help="Search for faults that break a scenario, without the interface."),
+    click.option("--scenario", metavar="NAME", help="Scenario: a name, name/variant, or a .toml file."),
+    click.option(
+        "--rounds", type=int, metavar="N", help="Batch: rounds of branches. Default: 10, or what --time allows."
+    ),
+    click.option("--branches", type=int, default=50, show_default=True, metavar="N", help="Batch: branches per round."),
+    click.option("--ticks", type=int, metavar="N", help="Batch: ticks of chaos per branch. Default: the scenario's."),
+    click.option("--time", "time_limit", type=TIME, metavar="TIME", help="Batch: wall-clock limit, as 600s."),
+    click.option("--workers", type=int, metavar="N", help="Batch: processes. Default: one per processor."),
+    click.option("--stop-after", type=int, metavar="N", help="Batch: end after N failing branches."),
+    click.option("--output", metavar="DIR", help="Batch: where failures and the summary are kept."),
+    click.option("--json", "as_json", is_flag=True, help="Batch: print the summary as JSON."),
+    click.option("--junit", metavar="FILE", help="Batch: write the properties as JUnit XML."),
+    click.option("--replay", metavar="FILE", help="Batch: run a failure again that --output kept."),
+)
+_BATCH_NAMES = (
+    "batch", "scenario", "rounds", "branches", "ticks", "time_limit", "workers", "stop_after", "output", "as_json",
+    "junit", "replay",
+)  # fmt: skip
+
+
 def _vms_option(default: int) -> Callable[[Any], Any]:
     help_text = "Number of machines."
     return click.option("--vms", type=int, default=default, show_default=True, metavar="N", help=help_text)
@@ -107,12 +130,41 @@ def _open_interface(options: LaunchOptions) -> None:
         raise ExitError(code)
 
 
+def _run_batch(ctx: click.Context, batch: dict[str, Any], others: dict[str, Any]) -> int:
+    from cc_tui.batch import BatchOptions, run_batch
+
+    def given(name: str) -> Any:
+        """What stands on the command line; None for a default, which is the scenario's to say."""
+        return others[name] if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE else None
+
+    for name in ("kernel", "initrd", "cmdline", "append", "memory", "vcpu"):
+        if given(name) is not None:
+            raise click.UsageError(f"--{name} cannot be given with --batch: the scenario says it")
+    if batch["scenario"] is None:
+        from chaoscontrol.scenario import scenario_names
+
+        raise click.UsageError(f"--batch needs --scenario: a .toml file, or one of {', '.join(scenario_names())}")
+    for name in ("rounds", "branches", "ticks", "workers", "stop_after"):
+        if batch[name] is not None and batch[name] < 1:
+            raise click.UsageError(f"--{name.replace('_', '-')} cannot be {batch[name]}; give 1 or more")
+    limit_ns = batch.pop("time_limit")
+    return run_batch(
+        BatchOptions(
+            **batch,
+            vms=given("vms"),
+            seed=given("seed"),
+            quantum_ns=given("quantum"),
+            time_s=None if limit_ns is None else limit_ns / 1e9,
+        )
+    )
+
+
 @click.group(
     invoke_without_command=True,
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@_with(_vms_option(1), *_FILES, *_GUEST)
+@_with(_vms_option(1), *_FILES, *_GUEST, *_BATCH)
 @click.version_option(__version__, message="cc-tui %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, **options: Any) -> None:
@@ -122,6 +174,9 @@ def cli(ctx: click.Context, **options: Any) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
+    batch = {name: options.pop(name) for name in _BATCH_NAMES}
+    if batch.pop("batch"):
+        raise ExitError(_run_batch(ctx, batch, options))
     from cc_tui.options import launch_options
 
     launch = launch_options(**options)
