@@ -221,13 +221,16 @@ static uint64_t next_vns(const cc_cluster *c)
     return next;
 }
 
-/* Skip the ticks in which nothing happens; true if there are any. */
+/* Skip the ticks in which nothing happens, if there are any.  False if nothing will ever happen and there is no limit. */
 static bool skip_ticks(cc_cluster *c, uint64_t horizon)
 {
+    if (c->vns % c->quantum || c->fabric->changes)
+        return true;
     const uint64_t next = next_vns(c);
-    if (next < tick_end(c) || c->vns % c->quantum || c->fabric->changes)
+    if (next == CC_NEVER && horizon == CC_NEVER)
         return false;
-    c->vns = min_u64(horizon, next / c->quantum * c->quantum);
+    if (next >= tick_end(c))
+        c->vns = min_u64(horizon, next / c->quantum * c->quantum);
     return true;
 }
 
@@ -325,8 +328,12 @@ static int run_ticks(cc_cluster *c, const cc_cluster_until *until, cc_cluster_st
             report(c, NULL, CC_STOP_NONE, stop);
             return CC_OK;
         }
-        if (skip_ticks(c, until->vns))
-            continue;
+        if (!skip_ticks(c, until->vns)) {
+            report(c, NULL, CC_STOP_HALTED, stop);
+            return CC_OK;
+        }
+        if (c->vns == until->vns)
+            break;
         ticks++;
         if (!run_tick(c, until, &insns)) {
             report(c, NULL, CC_STOP_CANCELLED, stop);
@@ -355,7 +362,7 @@ int cc_cluster_run(cc_cluster *c, const cc_cluster_until *until, cc_cluster_stop
     stop->machine = -1;
     if (until->machine >= 0 && (uint32_t)until->machine >= c->n)
         return fail(c, CC_EINVAL, "there is no machine %d; the cluster has 0 to %u", until->machine, c->n - 1);
-    if (until->vns < c->vns || until->vns > VNS_MAX)
+    if (until->vns < c->vns || (until->vns > VNS_MAX && until->vns != CC_NEVER))
         return fail(c, CC_EINVAL, "the cluster is at %llu ns and cannot be run to %llu ns", (unsigned long long)c->vns,
                     (unsigned long long)until->vns);
     for (uint32_t i = 0; i < c->n; i++) {
@@ -519,8 +526,8 @@ static bool tap_room(struct tap *t, size_t need)
 static void tap_frame(void *arg, const struct cc_frame *f, uint32_t dst, uint64_t arrival, uint32_t fate)
 {
     struct tap *t = &((cc_cluster *)arg)->tap;
-    const cc_tap_record r = {.sent_vns = f->vns, .arrival_vns = arrival, .src = f->src, .dst = dst, .size = f->size,
-                             .fate = fate};
+    const cc_tap_record r = {.sent_vns = f->vns, .arrival_vns = arrival, .serial = f->serial, .src = f->src, .dst = dst,
+                             .size = f->size, .fate = fate};
     const size_t need = sizeof r + padded(f->size);
     if (!tap_room(t, need)) {
         t->lost++;

@@ -124,8 +124,6 @@ static void tell(cc_machine *m, uint32_t what)
 
 int cc_pause(cc_machine *m, bool paused)
 {
-    if (m->dev.dead_kind != CC_STOP_NONE)
-        return cc_fail(m, CC_EINVAL, "the machine has ended; restart it");
     if (m->dev.pace.paused == paused)
         return CC_OK;
     m->dev.pace.paused = paused;
@@ -141,15 +139,11 @@ bool cc_paused(const cc_machine *m)
 
 int cc_power_off(cc_machine *m)
 {
-    if (m->dev.dead_kind != CC_STOP_NONE)
-        return cc_fail(m, CC_EINVAL, "the machine has ended already");
+    if (m->dev.dead_kind == CC_STOP_POWER_OFF)
+        return CC_OK;
     m->dev.dead_kind = CC_STOP_POWER_OFF;
     m->dev.dead_detail = 0;
-    m->dev.pace.paused = 0;
-    /* What it has sent is on the wire; what was on its way to it arrives nowhere. */
-    struct cc_frame f;
-    while (cc_inbox_first(m, &f))
-        cc_inbox_pop(m);
+    cc_net_reset(m);
     tell(m, CC_POWER_OFF);
     return CC_OK;
 }
@@ -172,7 +166,7 @@ static void reset_devices(cc_machine *m)
     m->dev.sdk = sdk;
     m->dev.sdk.coverage = 0;       /* until the guest says again where its map is */
     m->dev.pace = pace;
-    m->dev.pace.paused = m->dev.pace.timer_late = m->dev.pace.timer_out = 0;
+    m->dev.pace.timer_late = m->dev.pace.timer_out = 0;
 }
 
 int cc_reboot(cc_machine *m, const cc_snapshot *boot, uint64_t vns)
@@ -183,7 +177,6 @@ int cc_reboot(cc_machine *m, const cc_snapshot *boot, uint64_t vns)
     rebase(m, vns > cc_now(m) ? vns : cc_now(m));
     cc_regs regs;
     cc_snapshot_restore_ram(m, boot, &regs);
-    cc_net_reset(m);
     reset_devices(m);
     m->stop_kind = CC_STOP_NONE;
     m->stop_detail = 0;

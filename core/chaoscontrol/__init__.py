@@ -14,25 +14,29 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .cluster import ClusterSnapshot, SimulationConfig, SimulationController
+    from .cluster import ClusterSnapshot, ClusterStop, SimulationConfig, SimulationController
     from .config import DEFAULT_CMDLINE, CpuConfig, VmConfig
     from .errors import AddressError, BudgetError, ChaosControlError, EngineError, GuestError, UsageError
     from .images import image_names, image_path
     from .loader import Symbol, symbols
     from .machine import DeterministicVm
+    from .network import CapturedFrame, Fate, LinkCounters, LinkParams, Network
     from .pagestore import PageStore, Snapshot
+    from .pcap import wire_frames, write_pcap
     from .registers import Registers, Segment
     from .values import ConsoleMark, Digest, Stats, Stop, StopKind
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "cluster": ("ClusterSnapshot", "SimulationConfig", "SimulationController"),
+    "cluster": ("ClusterSnapshot", "ClusterStop", "SimulationConfig", "SimulationController"),
     "config": ("DEFAULT_CMDLINE", "CpuConfig", "VmConfig"),
     "errors": ("AddressError", "BudgetError", "ChaosControlError", "EngineError", "GuestError", "UsageError"),
     "images": ("image_names", "image_path"),
     "loader": ("Symbol", "symbols"),
     "machine": ("DeterministicVm",),
+    "network": ("CapturedFrame", "Fate", "LinkCounters", "LinkParams", "Network"),
+    "pcap": ("wire_frames", "write_pcap"),
     "pagestore": ("PageStore", "Snapshot"),
     "registers": ("Registers", "Segment"),
     "values": ("ConsoleMark", "Digest", "Stats", "Stop", "StopKind"),
@@ -43,14 +47,20 @@ __all__ = [
     "DEFAULT_CMDLINE",
     "AddressError",
     "BudgetError",
+    "CapturedFrame",
     "ChaosControlError",
     "ClusterSnapshot",
+    "ClusterStop",
     "ConsoleMark",
     "CpuConfig",
     "DeterministicVm",
     "Digest",
     "EngineError",
+    "Fate",
     "GuestError",
+    "LinkCounters",
+    "LinkParams",
+    "Network",
     "PageStore",
     "Registers",
     "Segment",
@@ -66,6 +76,8 @@ __all__ = [
     "image_names",
     "image_path",
     "symbols",
+    "wire_frames",
+    "write_pcap",
 ]
 
 

@@ -1,8 +1,8 @@
-"""SimulationController: many machines that advance together, in ticks of virtual time.
+"""SimulationController: many machines that advance together, in ticks of virtual time, and the network between them.
 
-Owns the machines, the cluster's time and the threads that run them. Promises that the result does not depend on the
-number of threads: within a tick machines are independent, and nothing of one reaches another but at a tick's end. A
-call runs every machine to the asked horizon in native code; Python is not entered per tick.
+Owns the machines and the native cluster, which runs them: a call runs every machine to the asked horizon on native
+threads, and Python is not entered per tick. Promises that the result does not depend on the number of threads: within a
+tick machines are independent, and what one sends reaches another in a later tick.
 
 Times are virtual nanoseconds, absolute unless said otherwise.
 """
@@ -15,18 +15,23 @@ import threading
 from typing import TYPE_CHECKING
 
 from . import loader, random
+from ._binding import ffi, lib, raise_native
 from .config import VmConfig
-from .errors import UsageError
-from .machine import DeterministicVm, Digest, PageStore, Snapshot, Stop, StopKind
+from .errors import EngineError, UsageError
+from .machine import NO_LIMIT, DeterministicVm, Digest, PageStore, Snapshot, Stop, StopKind
+from .network import LinkParams, Network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import ThreadPoolExecutor
     from types import TracebackType
+
+    from ._native import CData
+    from .loader import BootFiles
 
 QUANTUM_NS_DEFAULT = 100_000
 QUANTUM_NS_MIN = 1_000
 VMS_MAX = 256
+THREADS_MAX = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,35 +45,57 @@ class SimulationConfig:
     """An ELF vmlinux, loaded into every machine. None: the machines start empty, for load_flat()."""
     initrd_path: str | os.PathLike[str] | None = None
     seed: int = 0
-    """64 bits; every machine's seed is derived from it."""
+    """64 bits; the seeds of every machine and of the network are derived from it."""
     quantum_ns: int = QUANTUM_NS_DEFAULT
     """The length of a tick."""
     threads: int | None = None
     """How many threads run machines. None: one per machine, at most one per processor. No effect on the result."""
+    link: LinkParams = dataclasses.field(default_factory=LinkParams)
+    """What every link of the network is when nothing is wrong with it."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_vms <= VMS_MAX:
             raise UsageError(f"a cluster of {self.num_vms} machines", hint=f"give 1 to {VMS_MAX}")
         if self.quantum_ns < QUANTUM_NS_MIN:
             raise UsageError(f"a tick of {self.quantum_ns} ns", hint=f"give at least {QUANTUM_NS_MIN} ns")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"{self.threads} threads", hint="give 1 or more")
+        if self.threads is not None and not 1 <= self.threads <= THREADS_MAX:
+            raise UsageError(f"{self.threads} threads", hint=f"give 1 to {THREADS_MAX}")
         if not 0 <= self.seed < 1 << 64:
             raise UsageError(f"the seed {self.seed} is not a 64-bit number", hint="give one from 0 to 2^64 - 1")
 
 
-class ClusterSnapshot:
-    """The state of all machines and the cluster's time. Frees what it holds when collected, or by close()."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class ClusterStop:
+    """Why a cluster's run ended."""
 
-    def __init__(self, machines: Sequence[Snapshot], vns: int) -> None:
+    kind: StopKind
+    """VNS: the horizon was reached; CANCELLED; or what happened in a machine."""
+    machine: int | None
+    """Where it happened."""
+    instret: int
+    """Of that machine at that moment."""
+    vns: int
+    """The moment at which it happened."""
+    detail: int = 0
+
+
+class ClusterSnapshot:
+    """The state of all machines, of the network, and the cluster's time.
+
+    Frees what it holds when collected, or by close().
+    """
+
+    def __init__(self, machines: Sequence[Snapshot], vns: int, network: bytes) -> None:
         self.machines = tuple(machines)
         self.vns = vns
         """The cluster's virtual time."""
+        self.network = network
+        """The native cluster's state besides the machines'."""
 
     @property
     def exclusive_bytes(self) -> int:
-        """Bytes of the page store that only these machines' snapshots use, each by itself."""
-        return sum(snapshot.exclusive_bytes for snapshot in self.machines)
+        """Bytes of the page store that only these machines' snapshots use, each by itself, and the network's state."""
+        return sum(snapshot.exclusive_bytes for snapshot in self.machines) + len(self.network)
 
     def close(self) -> None:
         """Frees the snapshots; does nothing the second time."""
@@ -77,7 +104,7 @@ class ClusterSnapshot:
 
 
 class SimulationController:
-    """A cluster of independent machines.
+    """A cluster of machines and the network between those that have a network device.
 
     Used by one thread at a time; cancel() may be called from any.
     """
@@ -85,21 +112,25 @@ class SimulationController:
     def __init__(self, config: SimulationConfig, *, store: PageStore | None = None) -> None:
         self.config = config
         self.store = store or PageStore()
-        self._vns = 0
         self._cancelled = threading.Event()
-        self._pool: ThreadPoolExecutor | None = None
-        self._threads = config.threads or min(config.num_vms, os.cpu_count() or 1)
+        self._native: CData = None
+        self._until = ffi.new("cc_cluster_until *")
+        self._stop = ffi.new("cc_cluster_stop *")
         self.vms: list[DeterministicVm] = []
         """The machines, by index."""
+        self._boot_files: BootFiles | None = None
+        self._boots: dict[int, Snapshot] = {}
         self._stops: list[Stop | None] = [None] * config.num_vms
         try:
-            boot = None
             if config.kernel_path is not None:
-                boot = loader.read_boot_files(config.kernel_path, config.initrd_path)
+                self._boot_files = loader.read_boot_files(config.kernel_path, config.initrd_path)
             for i in range(config.num_vms):
                 self.vms.append(self._new_vm(i))
-                if boot is not None:
-                    self.vms[i].load_boot_files(boot)
+                if self._boot_files is not None:
+                    self.vms[i].load_boot_files(self._boot_files)
+            self._native = self._new_native()
+            self.network = Network(self._use, config.num_vms, config.link)
+            """The links between the machines."""
         except BaseException:
             self.close()
             raise
@@ -107,6 +138,31 @@ class SimulationController:
     def _new_vm(self, i: int) -> DeterministicVm:
         seed = random.machine_seed(self.config.seed, i)
         return DeterministicVm(self.config.vm_config.replace(seed=seed, machine_id=i), store=self.store)
+
+    def _new_native(self) -> CData:
+        config, error, out = self.config, ffi.new("char[512]"), ffi.new("cc_cluster **")
+        machines = ffi.new("cc_machine *[]", [vm.use_native() for vm in self.vms])
+        threads = config.threads or min(config.num_vms, os.cpu_count() or 1)
+        code = lib.cc_cluster_new(
+            machines, config.num_vms, config.quantum_ns, config.seed, threads, out, error, len(error)
+        )
+        if code != lib.CC_OK:
+            raise_native(code, ffi.string(error).decode())
+        return out[0]
+
+    def _use(self) -> CData:
+        if self._native is None:
+            raise EngineError("the cluster is closed")
+        return self._native
+
+    def _check(self, code: int) -> None:
+        if code != lib.CC_OK:
+            raise_native(code, ffi.string(lib.cc_cluster_error(self._use())).decode(errors="replace"))
+
+    def _vm(self, i: int) -> DeterministicVm:
+        if not 0 <= i < len(self.vms):
+            raise UsageError(f"there is no machine {i}", hint=f"machines are 0 to {len(self.vms) - 1}")
+        return self.vms[i]
 
     # ---- time ----
 
@@ -118,12 +174,12 @@ class SimulationController:
     @property
     def vns(self) -> int:
         """The cluster's virtual time: the last horizon that all machines were run to."""
-        return self._vns
+        return lib.cc_cluster_vns(self._use())
 
     @property
     def tick(self) -> int:
         """Whole ticks that have passed."""
-        return self._vns // self.config.quantum_ns
+        return self.vns // self.config.quantum_ns
 
     @property
     def stops(self) -> Sequence[Stop | None]:
@@ -133,7 +189,12 @@ class SimulationController:
     @property
     def running(self) -> bool:
         """Whether some machine can be run on."""
-        return any(stop is None or not stop.kind.is_final for stop in self._stops)
+        return any(not self._stop_of(i).kind.is_final for i in range(len(self.vms)))
+
+    def _stop_of(self, i: int) -> Stop:
+        raw = ffi.new("cc_stop *")
+        lib.cc_cluster_stop_of(self._use(), i, raw)
+        return Stop(StopKind(raw.kind), raw.instret, raw.vns, raw.detail)
 
     # ---- running ----
 
@@ -154,67 +215,178 @@ class SimulationController:
 
         Returns False if it was cancelled. Raises EngineError if a machine's engine cannot go on.
         """
-        if vns < self._vns:
-            raise UsageError(
-                f"the cluster is at {self._vns} ns, which is past {vns} ns", hint="restore a snapshot to go back"
-            )
-        self._cancelled.clear()
-        self._for_each(lambda i: self._run_one(i, vns))
-        if self._cancelled.is_set():
-            return False
-        self._vns = vns
-        return True
+        return self.run_until(vns).kind is StopKind.VNS
 
-    def _run_one(self, i: int, vns: int) -> None:
-        # A machine that did not run when an earlier cancel() came still has it pending: then it is run again.
-        while not self._cancelled.is_set():
-            stop = self.vms[i].run(vns=vns)
-            self._stops[i] = stop
-            if stop.kind is not StopKind.CANCELLED:
-                return
+    def run_until(
+        self,
+        vns: int | None,
+        *,
+        machine: int | None = None,
+        instret: int | None = None,
+        console: bytes | str | None = None,
+        hypercall: bool = False,
+        coverage: bool = False,
+        setup_complete: bool = False,
+        failure: bool = False,
+        ended: bool = False,
+        on_slice: Callable[[], None] | None = None,
+    ) -> ClusterStop:
+        """Runs all machines to a virtual time, or to the first of the asked events.
+
+        Without `machine` an event in any machine counts, and all machines are run to the end of the tick in which it
+        happened. With it only that machine's count, and the cluster stops at that very moment. instret: absolute, of
+        `machine`. console: a literal text, looked for in what is sent from now on. vns None: no limit; then a cluster
+        in which nothing can happen any more stops as HALTED. on_slice is called several times a second.
+        """
+        if vns is not None and vns < self.vns:
+            raise UsageError(
+                f"the cluster is at {self.vns} ns, which is past {vns} ns", hint="restore a snapshot to go back"
+            )
+        if instret is not None and machine is None:
+            raise UsageError("an instruction limit needs a machine", hint="say of which one")
+        aimed = self.vms if machine is None else [self._vm(machine)]
+        if console is not None:
+            for vm in aimed:
+                vm.set_console_pattern(console)
+        until = self._until
+        until.vns = NO_LIMIT if vns is None else vns
+        until.instret = NO_LIMIT if instret is None else instret
+        until.machine = -1 if machine is None else machine
+        until.stop_at = (
+            (lib.CC_AT_CONSOLE if console is not None else 0)
+            | (lib.CC_AT_HYPERCALL if hypercall else 0)
+            | (lib.CC_AT_COVERAGE if coverage else 0)
+            | (lib.CC_AT_SETUP if setup_complete else 0)
+            | (lib.CC_AT_FAILURE if failure else 0)
+            | (lib.CC_AT_END if ended else 0)
+        )
+        self._cancelled.clear()
+        while True:
+            stop = self._run_native()
+            if stop is not None:
+                self._stops = [self._stop_of(i) for i in range(len(self.vms))]
+                return stop
+            if on_slice is not None:
+                on_slice()
+
+    def _run_native(self) -> ClusterStop | None:
+        """One native call; None if it came back only for Python to look around."""
+        lent: list[DeterministicVm] = []
+        try:
+            for vm in self.vms:
+                vm.lend_native()
+                lent.append(vm)
+            code = lib.cc_cluster_run(self._use(), self._until, self._stop)
+        finally:
+            for vm in lent:
+                vm.take_back_native()
+        self._check(code)
+        raw = self._stop
+        # A cancel that came when nothing ran is none.
+        if raw.kind == lib.CC_STOP_NONE or (raw.kind == lib.CC_STOP_CANCELLED and not self._cancelled.is_set()):
+            return None
+        machine = None if raw.machine < 0 else raw.machine
+        return ClusterStop(StopKind(raw.kind), machine, raw.instret, raw.vns, raw.detail)
 
     def run_machine(
         self, i: int, *, instret: int | None = None, vns: int | None = None, console: bytes | str | None = None
     ) -> Stop:
-        """Runs one machine alone to an absolute limit or a console text, for exact stepping.
+        """Runs one machine to an absolute limit or a console text, for exact stepping.
 
-        The cluster's time stays; the next run brings all machines to one time again.
+        Without a network it runs alone: the cluster's time stays, and the next run brings all machines to one time
+        again. With one, the others come along, because what they send may reach it.
         """
-        if not 0 <= i < len(self.vms):
-            raise UsageError(f"there is no machine {i}", hint=f"machines are 0 to {len(self.vms) - 1}")
-        stop = self.vms[i].run(instret=instret, vns=vns, console=console)
+        vm = self._vm(i)
+        if vm.has_network and len(self.vms) > 1:
+            found = self.run_until(vns, machine=i, instret=instret, console=console)
+            return self._stop_at(i, found)
+        stop = vm.run(instret=instret, vns=vns, console=console)
+        self._stops[i] = stop
+        return stop
+
+    def _stop_at(self, i: int, found: ClusterStop) -> Stop:
+        vm = self.vms[i]
+        stop = self._stop_of(i)
+        if found.machine == i or not stop.kind.is_final:
+            stop = Stop(found.kind, vm.instret, vm.vns, found.detail)
         self._stops[i] = stop
         return stop
 
     def cancel(self) -> None:
         """From any thread: the run in progress returns within about a millisecond. A later one is not affected."""
         self._cancelled.set()
+        native = self._native
+        if native is not None:
+            lib.cc_cluster_cancel(native)
         for vm in self.vms:
             vm.cancel()
 
-    def _for_each(self, work: Callable[[int], None]) -> None:
-        """Does something with every machine, on the threads. Raises the exception of the lowest index."""
-        count = len(self.vms)
-        if self._threads == 1 or count == 1:
-            for i in range(count):
-                work(i)
-            return
-        if self._pool is None:
-            from concurrent.futures import ThreadPoolExecutor
+    # ---- faults of single machines ----
 
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="vm")
-        futures = [self._pool.submit(work, i) for i in range(count)]
-        try:
-            errors = [future.exception() for future in futures]
-        except BaseException:
-            # ctrl+c while waiting: no machine may be running when the caller gets control back.
-            self.cancel()
-            for future in futures:
-                future.exception()
-            raise
-        for error in errors:
-            if error is not None:
-                raise error
+    def pause(self, i: int) -> None:
+        """Stops machine i executing; its virtual time goes on, and timers fire late when it is resumed."""
+        self._vm(i).pause()
+
+    def resume(self, i: int) -> None:
+        """Lets machine i execute again; does nothing if it does."""
+        self._vm(i).resume()
+
+    def kill(self, i: int) -> None:
+        """Cuts machine i's power: it ends as POWER_OFF. What is on its way to it is lost, what it has sent is not."""
+        self._vm(i).power_off()
+
+    def restart(self, i: int) -> None:
+        """Starts machine i again now, whatever state it is in, from its own disk. Time goes on.
+
+        Raises UsageError if it is not known how it starts: see set_boot().
+        """
+        vm = self._vm(i)
+        vm.reboot(self._boot_of(i), self.vns)
+        self._stops[i] = None
+
+    def set_boot(self, i: int) -> None:
+        """Machine i's memory and registers, as they are now, are what restart() starts it with.
+
+        Only for machines that were not given a kernel by the configuration.
+        """
+        self._boots[i] = self._vm(i).snapshot()
+
+    def _boot_of(self, i: int) -> Snapshot:
+        boot = self._boots.get(i)
+        if boot is not None:
+            return boot
+        if self._boot_files is None:
+            raise UsageError(f"it is not known how machine {i} starts", hint="load it and call set_boot()")
+        with self._new_vm(i) as fresh:
+            fresh.load_boot_files(self._boot_files)
+            boot = self._boots[i] = fresh.snapshot()
+        return boot
+
+    def slow_down(self, i: int, factor: int) -> None:
+        """Every instruction of machine i takes `factor` times as long, 1 to 1000; 1: normal."""
+        self._vm(i).set_slowdown(factor)
+
+    def skew(self, i: int, ppm: int) -> None:
+        """Machine i's TSC runs faster (or, if negative, slower) by that many parts in a million; 0: normal."""
+        self._vm(i).set_tsc_skew(ppm)
+
+    def set_timer_jitter(self, i: int, max_ns: int) -> None:
+        """Machine i's timer interrupts come late by a random 0 to max_ns; 0: off."""
+        self._vm(i).set_timer_jitter(max_ns)
+
+    def inject_irq(self, i: int, irq: int) -> None:
+        """Raises an interrupt line of machine i, 0 to 15, until it is acknowledged."""
+        self._vm(i).inject_irq(irq)
+
+    def inject_nmi(self, i: int) -> None:
+        """Sends machine i a non-maskable interrupt."""
+        self._vm(i).inject_nmi()
+
+    def reseed(self, branch_seed: int) -> None:
+        """Another future from here on: all random streams start anew, by this 64-bit number."""
+        for vm in self.vms:
+            vm.reseed(branch_seed)
+        lib.cc_cluster_reseed(self._use(), branch_seed)
 
     # ---- state ----
 
@@ -224,7 +396,11 @@ class SimulationController:
         return self.store.bytes_held
 
     def snapshot_all(self) -> ClusterSnapshot:
-        """The state of all machines now. Raises BudgetError, and then keeps none."""
+        """The state of all machines and the network now. Raises BudgetError, and then keeps none."""
+        native = self._use()
+        size = lib.cc_cluster_state_size(native)
+        network = ffi.new(f"uint8_t[{size}]")
+        lib.cc_cluster_state_save(native, network)
         taken: list[Snapshot] = []
         try:
             for vm in self.vms:
@@ -233,7 +409,7 @@ class SimulationController:
             for snapshot in taken:
                 snapshot.close()
             raise
-        return ClusterSnapshot(taken, self._vns)
+        return ClusterSnapshot(taken, self.vns, ffi.buffer(network)[:])
 
     def restore_all(self, snapshot: ClusterSnapshot) -> None:
         """Makes the cluster what it was at the snapshot."""
@@ -242,26 +418,42 @@ class SimulationController:
                 f"the snapshot is of {len(snapshot.machines)} machines, the cluster has {len(self.vms)}",
                 hint="restore it on the cluster that it was taken of",
             )
+        native = self._use()
+        self._check(lib.cc_cluster_state_load(native, ffi.from_buffer(snapshot.network), len(snapshot.network)))
         for vm, machine in zip(self.vms, snapshot.machines, strict=True):
             vm.restore(machine)
-        self._vns = snapshot.vns
         self._stops = [None] * len(self.vms)
 
     def digest(self) -> Digest:
-        """128 bits over all machines' digests and the cluster's time."""
-        state = random.derive_key(0, "cluster", self._vns, *(str(vm.digest()) for vm in self.vms))
-        return Digest.from_bytes(state[:16], "little")
+        """128 bits over all machines' digests, the network's state and the cluster's time."""
+        out = ffi.new("cc_digest *")
+        lib.cc_cluster_digest(self._use(), out)
+        return Digest(out.hi << 64 | out.lo)
+
+    def network_digest(self) -> Digest:
+        """128 bits over what is not in the machines: the network's state and the cluster's time."""
+        out = ffi.new("cc_digest *")
+        lib.cc_cluster_digest_network(self._use(), out)
+        return Digest(out.hi << 64 | out.lo)
 
     # ---- life ----
 
     def close(self) -> None:
         """Ends the threads and frees the machines; does nothing the second time."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        native, self._native = self._native, None
+        if native is not None:
+            lib.cc_cluster_free(native)
+        boots, self._boots = self._boots, {}
+        for boot in boots.values():
+            boot.close()
         vms, self.vms = self.vms, []
         for vm in vms:
             vm.close()
+
+    def __del__(self) -> None:
+        # Its threads refer to the machines, so it goes before they do.
+        if getattr(self, "_native", None) is not None:
+            self.close()
 
     def __enter__(self) -> SimulationController:
         return self

@@ -342,7 +342,8 @@ void cc_hash(const void *data, uint64_t size, cc_digest *);
 /* ---- faults of one machine; what they set is part of its state ----------------------------------------------------- */
 /* While paused, time passes and nothing is executed; timers that became due fire when it is resumed. */
 int cc_pause(cc_machine *, bool paused);
-/* Power loss: the machine stops with CC_STOP_POWER_OFF until it is rebooted.  The disk keeps what it holds. */
+/* Power loss: the machine stops with CC_STOP_POWER_OFF until it is rebooted, also one that had ended by itself.  Memory
+ * and devices keep what they hold; so does the disk, and what of it survives is disk.c's. */
 int cc_power_off(cc_machine *);
 /* Start again at virtual time vns (or now, if that is later): memory and CPU as in `boot`, which was taken of this machine
  * or an equal one after its guest was loaded; devices reset.  Disk, clock chip, the guest's properties, counters, console
@@ -369,6 +370,8 @@ uint64_t cc_timer_jitter(const cc_machine *);
  * by this number. */
 void cc_reseed(cc_machine *, uint64_t branch);
 
+bool cc_has_network(const cc_machine *);         /* whether it has a network device */
+
 /* ---- clusters: machines that advance together, and the network between them ---------------------------------------- */
 #define CC_CLUSTER_MACHINES_MAX 256
 typedef struct cc_cluster cc_cluster;
@@ -378,6 +381,11 @@ typedef struct cc_link_params {
     uint64_t latency_ns;       /* from a frame's last bit sent to its arrival; 50000 by default */
     uint64_t jitter_ns;        /* a further random delay, 0 to this; order is kept */
     uint64_t bandwidth_bps;    /* bits per second, 1000 to 10^12; 0 (default): unlimited */
+/* One direction of the link between two machines.  Delays at most 10^16; probabilities in parts per million. */
+typedef struct cc_link_params {
+    uint64_t latency_ns;       /* from a frame's last bit sent to its arrival; 50000 by default */
+    uint64_t jitter_ns;        /* a further random delay, 0 to this; order is kept */
+    uint64_t bandwidth_bps;    /* bits per second, 8 to 10^13; 0 (default): unlimited */
     uint64_t queue_bytes;      /* what may wait for the transmitter; a frame that finds no room is lost */
     uint64_t reorder_ns;       /* frames chosen for reordering are late by a random 1 to this */
     uint32_t reorder_ppm, loss_ppm, duplicate_ppm, corrupt_ppm;
@@ -403,6 +411,7 @@ typedef struct cc_port_counters {
 
 typedef struct cc_cluster_until {
     uint64_t vns;              /* absolute */
+    uint64_t vns;              /* absolute; UINT64_MAX: none, and CC_STOP_HALTED when nothing can happen any more */
     uint64_t instret;          /* of `machine`, absolute; UINT64_MAX: no limit */
     int32_t machine;           /* stop for this one, and exactly where it did; -1: for any, at the end of that tick */
     uint32_t stop_at;          /* CC_AT_* */
@@ -447,6 +456,7 @@ int cc_port_count(cc_cluster *, uint32_t i, cc_port_counters *);
 /* A capture of what the links did: records of this header and `size` bytes of frame, padded to a multiple of 8. */
 typedef struct cc_tap_record {
     uint64_t sent_vns, arrival_vns;    /* arrival 0: lost */
+    uint64_t serial;                   /* of its sender: the copies of one frame have the same */
     uint32_t src, dst;
     uint32_t size;
     uint32_t fate;                     /* CC_TAP_* */

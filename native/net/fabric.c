@@ -14,9 +14,9 @@
 
 #define ETHER_HEADER_BYTES 14u
 #define NS_PER_S UINT64_C(1000000000)
-#define DELAY_NS_MAX (UINT64_C(3600) * NS_PER_S)
-#define BANDWIDTH_BPS_MIN UINT64_C(1000)
-#define BANDWIDTH_BPS_MAX UINT64_C(1000000000000)
+#define DELAY_NS_MAX UINT64_C(10000000000000000)     /* far below what virtual time can be: sums do not overflow */
+#define BANDWIDTH_BPS_MIN UINT64_C(8)
+#define BANDWIDTH_BPS_MAX UINT64_C(10000000000000)
 #define QUEUE_BYTES_MAX (UINT64_C(1) << 30)
 #define PPM 1000000u
 
@@ -38,11 +38,11 @@ void cc_link_params_default(cc_link_params *p)
 const char *cc_link_params_check(const cc_link_params *p)
 {
     if (p->latency_ns > DELAY_NS_MAX || p->jitter_ns > DELAY_NS_MAX || p->reorder_ns > DELAY_NS_MAX)
-        return "a delay is more than an hour";
+        return "a delay is more than 10^16 ns";
     if (p->loss_ppm > PPM || p->duplicate_ppm > PPM || p->corrupt_ppm > PPM || p->reorder_ppm > PPM)
         return "a probability is more than 1000000 in a million";
     if (p->bandwidth_bps && (p->bandwidth_bps < BANDWIDTH_BPS_MIN || p->bandwidth_bps > BANDWIDTH_BPS_MAX))
-        return "the bandwidth must be 0 (unlimited) or 1000 to 10^12 bits per second";
+        return "the bandwidth must be 0 (unlimited) or 8 to 10^13 bits per second";
     if (p->queue_bytes > QUEUE_BYTES_MAX)
         return "the queue is more than 1 GiB";
     if (p->reorder_ppm && !p->reorder_ns)

@@ -22,7 +22,7 @@ struct cc_frame {
 };
 
 /* queue.c */
-void cc_net_reset(cc_machine *m);                       /* empties the boxes and disarms CC_EV_NET */
+void cc_net_reset(cc_machine *m);                       /* forgets what is on its way to it */
 /* The device sends a frame now; false if the outbox is full, and then it is dropped and counted. */
 bool cc_outbox_push(cc_machine *m, const uint8_t *data, uint32_t size);
 bool cc_outbox_first(const cc_machine *m, struct cc_frame *out);

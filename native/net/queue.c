@@ -83,16 +83,20 @@ static void slot_write(cc_machine *m, uint32_t slot, const struct cc_frame *f)
     memcpy(s->data, f->data, f->size);
 }
 
+bool cc_has_network(const cc_machine *m)
+{
+    return has_boxes(m);
+}
+
 void cc_net_reset(cc_machine *m)
 {
     if (!has_boxes(m))
         return;
-    const struct head *h = head_of(m);
-    /* Time goes on through a reset, so the frames go on being counted; a machine that is new has nothing to change. */
-    if (h->out_count || h->in_count) {
-        struct head *w = head_to_write(m);
-        w->out_first = w->out_count = w->in_count = 0;
-        memset(w->used, 0, sizeof w->used);
+    /* What it has sent is on the wire.  A machine that is new has nothing to change. */
+    if (head_of(m)->in_count) {
+        struct head *h = head_to_write(m);
+        h->in_count = 0;
+        memset(h->used, 0, sizeof h->used);
     }
     cc_event_set(m, CC_EV_NET, CC_NEVER);
 }

@@ -3,10 +3,19 @@
  * is in their RAM: they compute, send frames, look at what arrives, and halt, as a random stream of their own says.
  */
 #include "device_machine.h"
+#include "../devices/virtio.h"
 #include "../net/fabric.h"
 
 #define TICK UINT64_C(100000)
 #define N 4u
+
+/* Instead of virtio_net.c: frames wait in the inbox until the guests take them. */
+const struct cc_virtio_class cc_virtio_net = {.name = "net", .id = 1, .irq = 6, .queues = 2, .num_max = 256};
+
+void cc_netdev_fire(cc_machine *m)
+{
+    (void)m;
+}
 
 /* ---- guests ---------------------------------------------------------------------------------------------------------- */
 struct program {
@@ -358,7 +367,7 @@ static void ended_machines_stay(void)
     struct cluster k = new_cluster(2, 0);
     run_cluster(&k, 3 * TICK + 5);
     CHECK_EQ(cc_power_off(k.m[1]), 0);
-    CHECK_EQ(cc_power_off(k.m[1]), CC_EINVAL);
+    CHECK_EQ(cc_power_off(k.m[1]), 0);
     const uint64_t instret = cc_instret(k.m[1]);
     const cc_cluster_until until = {.vns = 9 * TICK, .instret = UINT64_MAX, .machine = -1, .stop_at = CC_AT_END};
     const cc_cluster_stop stop = run_until(&k, &until);
@@ -597,14 +606,14 @@ static void impossible_links_are_refused(void)
     cc_link_params_default(&p);
     CHECK_EQ(cc_link_set(k.c, 0, 0, &p), CC_EINVAL);
     CHECK_EQ(cc_link_set(k.c, 0, N, &p), CC_EINVAL);
-    p.bandwidth_bps = 999;
+    p.bandwidth_bps = 7;
     CHECK_EQ(cc_link_set(k.c, 0, 1, &p), CC_EINVAL);
     CHECK(strstr(cc_cluster_error(k.c), "link 0 to 1: the bandwidth"));
     cc_link_params_default(&p);
     p.loss_ppm = 1000001;
     CHECK_EQ(cc_link_set(k.c, 0, 1, &p), CC_EINVAL);
     cc_link_params_default(&p);
-    p.latency_ns = 3601 * SECOND;
+    p.latency_ns = UINT64_C(10000000000000001);
     CHECK_EQ(cc_link_set(k.c, 0, 1, &p), CC_EINVAL);
     free_cluster(&k);
 }

@@ -111,7 +111,7 @@ static void boxes_are_part_of_snapshots_and_digest(void)
     CHECK(cc_inbox_first(m, &got) && got.vns == 77 && got.serial == 5 && memcmp(got.data, data, sizeof data) == 0);
     CHECK(cc_outbox_first(m, &got) && got.size == sizeof data);
     cc_net_reset(m);
-    CHECK(!cc_inbox_first(m, &got) && !cc_outbox_first(m, &got));
+    CHECK(!cc_inbox_first(m, &got) && cc_outbox_first(m, &got));
     CHECK_EQ(m->dev.ev_at[CC_EV_NET], CC_NEVER);
     cc_snapshot_free(s);
     cc_machine_free(m);

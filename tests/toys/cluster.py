@@ -171,6 +171,10 @@ class ToyVm:
         return self.state.vns
 
     @property
+    def has_network(self) -> bool:
+        return False
+
+    @property
     def console_total(self) -> int:
         return self.state.total
 

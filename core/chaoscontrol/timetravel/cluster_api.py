@@ -66,6 +66,11 @@ class Machine(Protocol):
         """Bytes sent since boot; part of the state, so it goes back when a snapshot is restored."""
         ...
 
+    @property
+    def has_network(self) -> bool:
+        """Whether others can send it something while it runs."""
+        ...
+
     def run(
         self, *, instret: int | None = None, vns: int | None = None, console: bytes | str | None = None
     ) -> StopLike: ...

@@ -120,6 +120,7 @@ class Driver:
         self._budget_bytes = budget_bytes
         self._cancelled = threading.Event()
         self._quantum_ns = cluster.config.quantum_ns
+        self._networked = len(cluster.vms) > 1 and any(vm.has_network for vm in cluster.vms)
         self._span_ns = self._quantum_ns
         self._dead: set[int] = set()
         self._untaken = 0
@@ -311,7 +312,7 @@ class Driver:
             self._check_cancel()
             origin = self.position
             try:
-                reached = self._run_segment(self._segment_end(target.vns), aim)
+                reached = self._run_segment(self._segment_end(target.vns, alone=aim is not None), aim)
             except _LostError:
                 span_ns = max(self._span_ns // SPAN_GROWTH_MAX, 1)
                 self.come_back(self.record, origin)
@@ -367,8 +368,11 @@ class Driver:
             aim.console_total is not None and vm.console_total >= aim.console_total
         )
 
-    def _segment_end(self, limit_vns: int) -> int:
+    def _segment_end(self, limit_vns: int, *, alone: bool) -> int:
         quantum_ns, now = self._quantum_ns, self.position.vns
+        if alone and self._networked:
+            # Run alone past the end of a tick, a machine would miss what the others send it.
+            limit_vns = min(limit_vns, (now // quantum_ns + 1) * quantum_ns)
         # Tick boundaries are where a cluster exchanges what its machines sent: prefer to end there.
         boundary = (now + self._span_ns) // quantum_ns * quantum_ns
         stops = [boundary if boundary > now else now + self._span_ns, limit_vns]
