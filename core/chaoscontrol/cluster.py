@@ -18,6 +18,8 @@ from . import loader, random
 from ._binding import ffi, lib, raise_native
 from .config import VmConfig
 from .errors import EngineError, UsageError
+from .faults.engine import EngineState, FaultEngine
+from .faults.target import ClusterFaults
 from .machine import NO_LIMIT, DeterministicVm, Digest, PageStore, Snapshot, Stop, StopKind
 from .network import LinkParams, Network
 
@@ -26,12 +28,18 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._native import CData
+    from .faults.engine import FaultChange
+    from .faults.schedule import FaultSchedule
+    from .faults.types import Fault
     from .loader import BootFiles
 
 QUANTUM_NS_DEFAULT = 100_000
 QUANTUM_NS_MIN = 1_000
 VMS_MAX = 256
 THREADS_MAX = 256
+DISK_CHUNK_BYTES = 4096
+ZEROS = bytes(DISK_CHUNK_BYTES)
+SETUP_COMPLETE = 0x10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,6 +58,8 @@ class SimulationConfig:
     """The length of a tick."""
     threads: int | None = None
     """How many threads run machines. None: one per machine, at most one per processor. No effect on the result."""
+    disk_path: str | os.PathLike[str] | None = None
+    """What every machine's disk holds at first, may be zstd-compressed. None: zeros."""
     link: LinkParams = dataclasses.field(default_factory=LinkParams)
     """What every link of the network is when nothing is wrong with it."""
 
@@ -85,12 +95,16 @@ class ClusterSnapshot:
     Frees what it holds when collected, or by close().
     """
 
-    def __init__(self, machines: Sequence[Snapshot], vns: int, network: bytes) -> None:
+    def __init__(
+        self, machines: Sequence[Snapshot], vns: int, network: bytes, faults: EngineState, branch_seed: int
+    ) -> None:
         self.machines = tuple(machines)
         self.vns = vns
         """The cluster's virtual time."""
         self.network = network
         """The native cluster's state besides the machines'."""
+        self.faults = faults
+        self.branch_seed = branch_seed
 
     @property
     def exclusive_bytes(self) -> int:
@@ -121,6 +135,8 @@ class SimulationController:
         self._boot_files: BootFiles | None = None
         self._boots: dict[int, Snapshot] = {}
         self._stops: list[Stop | None] = [None] * config.num_vms
+        self._faults = FaultEngine(config.num_vms)
+        self._fault_target = ClusterFaults(self)
         try:
             if config.kernel_path is not None:
                 self._boot_files = loader.read_boot_files(config.kernel_path, config.initrd_path)
@@ -128,6 +144,8 @@ class SimulationController:
                 self.vms.append(self._new_vm(i))
                 if self._boot_files is not None:
                     self.vms[i].load_boot_files(self._boot_files)
+            if config.disk_path is not None:
+                self._load_disks(config.disk_path)
             self._native = self._new_native()
             self.network = Network(self._use, config.num_vms, config.link)
             """The links between the machines."""
@@ -137,7 +155,29 @@ class SimulationController:
 
     def _new_vm(self, i: int) -> DeterministicVm:
         seed = random.machine_seed(self.config.seed, i)
-        return DeterministicVm(self.config.vm_config.replace(seed=seed, machine_id=i), store=self.store)
+        config = self.config.vm_config
+        cmdline = config.cmdline
+        if config.network:
+            # What tells a guest who it is; docs/guest-programs.md.
+            address = f"ip=10.0.0.{i + 1}:::255.255.255.0:vm{i}:eth0:off"
+            cmdline = f"{cmdline} {address} cc.node={i} cc.nodes={self.config.num_vms}"
+        return DeterministicVm(config.replace(seed=seed, machine_id=i, cmdline=cmdline), store=self.store)
+
+    def _load_disks(self, path: str | os.PathLike[str]) -> None:
+        """Copies an image into every machine's disk; pages of zeros are there already."""
+        name, image = loader.read_source(path, "disk")
+        for vm in self.vms:
+            if len(image) > vm.config.disk_bytes:
+                raise UsageError(
+                    f"the image has {len(image)} bytes, the disk {vm.config.disk_bytes}",
+                    where=name,
+                    hint="give a larger disk",
+                )
+            disk = vm.disk
+            for at in range(0, len(image), DISK_CHUNK_BYTES):
+                chunk = image[at : at + DISK_CHUNK_BYTES]
+                if chunk != ZEROS[: len(chunk)]:
+                    disk.write(at, chunk)
 
     def _new_native(self) -> CData:
         config, error, out = self.config, ffi.new("char[512]"), ffi.new("cc_cluster **")
@@ -249,25 +289,56 @@ class SimulationController:
             for vm in aimed:
                 vm.set_console_pattern(console)
         until = self._until
-        until.vns = NO_LIMIT if vns is None else vns
         until.instret = NO_LIMIT if instret is None else instret
         until.machine = -1 if machine is None else machine
         until.stop_at = (
             (lib.CC_AT_CONSOLE if console is not None else 0)
             | (lib.CC_AT_HYPERCALL if hypercall else 0)
             | (lib.CC_AT_COVERAGE if coverage else 0)
-            | (lib.CC_AT_SETUP if setup_complete else 0)
             | (lib.CC_AT_FAILURE if failure else 0)
             | (lib.CC_AT_END if ended else 0)
         )
         self._cancelled.clear()
         while True:
-            stop = self._run_native()
+            stop = self._run_to_next_fault(vns, machine, wants_setup=setup_complete)
             if stop is not None:
                 self._stops = [self._stop_of(i) for i in range(len(self.vms))]
                 return stop
             if on_slice is not None:
                 on_slice()
+
+    def _run_to_next_fault(self, vns: int | None, machine: int | None, *, wants_setup: bool) -> ClusterStop | None:
+        """One native call, to the limit or the next start or end of a fault; None: go on."""
+        faults, until = self._faults, self._until
+        faults.apply_due(self.vns, self._fault_target)
+        limits = [limit for limit in (vns, faults.next_ns()) if limit is not None]
+        waits = faults.waits_for_setup
+        asked = until.stop_at
+        if wants_setup or (waits and machine is None):
+            until.stop_at = asked | lib.CC_AT_SETUP
+        elif waits:
+            # Only this machine's events count, so every tick is looked at.
+            limits.append((self.tick + 1) * self.config.quantum_ns)
+        horizon = min(limits, default=None)
+        until.vns = NO_LIMIT if horizon is None else horizon
+        stop = self._run_native()
+        until.stop_at = asked
+        if waits:
+            self._look_for_setup()
+        if stop is None or (stop.kind is StopKind.VNS and horizon != vns):
+            return None
+        said_setup = stop.kind is StopKind.HYPERCALL and stop.detail == SETUP_COMPLETE
+        if said_setup and not wants_setup and not asked & lib.CC_AT_HYPERCALL:
+            return None
+        return stop
+
+    def _look_for_setup(self) -> None:
+        """Sets the schedule's origin once every machine has said setup_complete: the end of that tick."""
+        said = [vm.setup_vns for vm in self.vms]
+        last = max((vns for vns in said if vns is not None), default=0)
+        if None not in said:
+            quantum = self.config.quantum_ns
+            self._faults.setup_complete(-(-last // quantum) * quantum)
 
     def _run_native(self) -> ClusterStop | None:
         """One native call; None if it came back only for Python to look around."""
@@ -320,6 +391,42 @@ class SimulationController:
             lib.cc_cluster_cancel(native)
         for vm in self.vms:
             vm.cancel()
+
+    # ---- faults ----
+
+    @property
+    def faults(self) -> FaultEngine:
+        """What is broken now, and what will be."""
+        return self._faults
+
+    def set_schedule(self, schedule: FaultSchedule) -> None:
+        """Replaces the faults that have not begun yet; those in effect stay. Raises FaultError (a UsageError)."""
+        self._faults.set_schedule(schedule, now_ns=self.vns)
+        if self._faults.waits_for_setup:
+            self._look_for_setup()
+
+    def inject(self, fault: Fault, *, duration_ns: int | None = None) -> None:
+        """A fault begins now. Raises FaultError (a UsageError)."""
+        self._faults.inject(fault, self.vns, self._fault_target, duration_ns=duration_ns)
+
+    def force_setup_complete(self) -> None:
+        """Says setup_complete in the place of guests without an SDK: scheduled faults count their time from now."""
+        for vm in self.vms:
+            vm.force_setup_complete()
+        self._faults.setup_complete(self.vns)
+
+    def take_fault_log(self) -> list[FaultChange]:
+        """Which faults began, happened and ended since the last call, in order."""
+        return self._faults.take_log()
+
+    def take_failed_faults(self) -> list[str]:
+        """Why faults could not be applied, since the last call: a line each."""
+        failed, self._fault_target.failed = self._fault_target.failed, []
+        return failed
+
+    def has_ended(self, i: int) -> bool:
+        """Whether machine i cannot be run on: it ended by itself, or its power was cut."""
+        return self._stop_of(i).kind.is_final
 
     # ---- faults of single machines ----
 
@@ -384,6 +491,7 @@ class SimulationController:
 
     def reseed(self, branch_seed: int) -> None:
         """Another future from here on: all random streams start anew, by this 64-bit number."""
+        self._fault_target.branch_seed = branch_seed
         for vm in self.vms:
             vm.reseed(branch_seed)
         lib.cc_cluster_reseed(self._use(), branch_seed)
@@ -409,7 +517,9 @@ class SimulationController:
             for snapshot in taken:
                 snapshot.close()
             raise
-        return ClusterSnapshot(taken, self.vns, ffi.buffer(network)[:])
+        return ClusterSnapshot(
+            taken, self.vns, ffi.buffer(network)[:], self._faults.state(), self._fault_target.branch_seed
+        )
 
     def restore_all(self, snapshot: ClusterSnapshot) -> None:
         """Makes the cluster what it was at the snapshot."""
@@ -420,6 +530,9 @@ class SimulationController:
             )
         native = self._use()
         self._check(lib.cc_cluster_state_load(native, ffi.from_buffer(snapshot.network), len(snapshot.network)))
+        self._faults.restore(snapshot.faults)
+        self._fault_target.branch_seed = snapshot.branch_seed
+        self._fault_target.failed.clear()
         for vm, machine in zip(self.vms, snapshot.machines, strict=True):
             vm.restore(machine)
         self._stops = [None] * len(self.vms)

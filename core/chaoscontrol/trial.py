@@ -16,6 +16,7 @@ from .config import DEFAULT_CMDLINE, VmConfig
 from .errors import GuestError, UsageError
 from .events import Event, EventKind, EventReader
 from .faults import FaultSchedule, HealAll
+from .network import LinkParams
 from .oracle import OracleReport, PropertyOracle, PropertyResult
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ def simulation_config(scenario: Scenario, *, seed: int, threads: int | None = No
         kernel_path=file_of(scenario.kernel),
         initrd_path=file_of(scenario.initrd),
         disk_path=None if scenario.disk_image is None else file_of(scenario.disk_image),
-        latency_ns=scenario.latency_ns,
+        link=LinkParams() if scenario.latency_ns is None else LinkParams(latency_ns=scenario.latency_ns),
         seed=seed,
         quantum_ns=scenario.quantum_ns,
         threads=threads,

@@ -201,7 +201,8 @@ class FaultEngine:
                     self._end(killed, now_ns, cluster)
                 else:
                     cluster.fault_power_off(fault.target, fault.disk)
-                    cluster.fault_boot(fault.target)
+                    paused = effects_of(self.active, self._num_vms).machines[fault.target].paused
+                    self._boot(fault.target, cluster, paused=paused)
             case f.InjectInterrupt():
                 cluster.fault_irq(fault.target, fault.irq)
             case f.InjectNmi():
@@ -212,6 +213,11 @@ class FaultEngine:
                 cluster.fault_signal(fault.target, fault.process, fault.signal)
             case _:
                 raise AssertionError(f"{fault.kind()} does not happen in a moment")
+
+    def _boot(self, vm: int, cluster: FaultTarget, *, paused: bool) -> None:
+        cluster.fault_boot(vm)
+        if paused:  # a power loss ended it, the fault goes on
+            cluster.fault_pause(vm, True)
 
     def _end(self, entries: list[tuple[int, f.Fault, int | None]], now_ns: int, cluster: FaultTarget) -> None:
         if not entries:
@@ -252,7 +258,7 @@ class FaultEngine:
         if b.paused != a.paused:
             cluster.fault_pause(vm, b.paused)
         if a.off and not b.off:
-            cluster.fault_boot(vm)
+            self._boot(vm, cluster, paused=b.paused)
         if b.balloon_bytes != a.balloon_bytes:
             cluster.fault_balloon(vm, b.balloon_bytes)
         if b.clock_offset_ns != a.clock_offset_ns:
