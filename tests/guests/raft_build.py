@@ -21,7 +21,10 @@ PROGRAMS = {
     "random_schedules": ("tests/random_schedules.c", "tests/sim.c", *CORE),
     "schedules": ("tests/schedules.c", "tests/sim.c", *CORE),
     "units": ("tests/units.c", "codec.c", "config.c", "storage.c", *CORE),
+    "raft": tuple(sorted(path.name for path in RAFT.glob("*.c"))),
 }
+SDK = ROOT / "guest" / "sdk" / "c"
+SDK_WITHOUT_LINUX = "bare.c"
 TIMEOUT_S = 120
 
 if str(ROOT) not in sys.path:  # guest/ is a tool of the repository, not an installed package
@@ -46,7 +49,9 @@ def program(name: str, variant: str) -> Path:
     out = directory() / f"{name}-{variant}"
     flags = SANITIZE if variant == "asan" else ("-O2",)
     sources = [str(RAFT / source) for source in PROGRAMS[name]]
-    command = [*compiler.command, *FLAGS, *flags, "-o", str(out), *sources]
+    if name == "raft":
+        sources += sorted(str(path) for path in SDK.glob("*.c") if path.name != SDK_WITHOUT_LINUX)
+    command = [*compiler.command, *FLAGS, *flags, f"-I{SDK}", "-o", str(out), *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     return out

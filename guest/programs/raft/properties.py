@@ -40,6 +40,9 @@ ONE_LEADER = "raft: after healing, one leader"
 PROGRESS = "raft: after healing, every node applies new entries"
 CONVERGENCE = "raft: after healing, nodes converge"
 
+ALWAYS = (ELECTION_SAFETY, COMPLETENESS, STATE_SAFETY, MONOTONIC, WELL_FORMED)
+EVENTUALLY = (ONE_LEADER, PROGRESS, CONVERGENCE)
+
 
 @dataclass(frozen=True)
 class Finding:
