@@ -18,6 +18,7 @@ from .events import Event, EventKind, EventReader
 from .faults import FaultSchedule, HealAll
 from .network import LinkParams
 from .oracle import OracleReport, PropertyOracle, PropertyResult
+from .values import StopKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,8 @@ class Trial:
         for i, stopped in enumerate(self.cluster.stops):
             if stopped is not None and stopped.kind.is_final and i not in self._ended:
                 self._ended.add(i)
-                events.append(Event(stopped.vns, i, stopped.instret, EventKind.END, stopped.kind.text))
+                if stopped.kind is not StopKind.POWER_OFF:  # that is a fault's doing, and in its log
+                    events.append(Event(stopped.vns, i, stopped.instret, EventKind.END, stopped.kind.text))
             elif i in self._ended and (stopped is None or not stopped.kind.is_final):
                 self._ended.discard(i)
         events.sort(key=lambda event: (event.vns, event.vm))
