@@ -261,13 +261,12 @@ _Static_assert(sizeof(struct cc_disk) == sizeof(struct cc_stream) + 8 + 4 * 4 + 
                + sizeof(cc_disk_stats), "padding");
 _Static_assert(sizeof(struct cc_netdev) == 6 * 8 + 8 && sizeof(struct cc_balloon) == 8, "padding");
 _Static_assert(sizeof(struct cc_vconsole) == 8 + CC_AGENT_RING, "padding");
-_Static_assert(sizeof(struct cc_pace) == 5 * 8 + 40 + 8, "padding");
 _Static_assert(sizeof(struct cc_devstate) == CC_EV_COUNT * 8 + 2 * 4 + 2 * 8 + CC_CONSOLE_TAIL
                + 2 * sizeof(struct cc_pic_chip) + 3 * sizeof(struct cc_pit_channel) + sizeof(struct cc_uart)
                + sizeof(struct cc_cmos) + sizeof(struct cc_i8042) + sizeof(struct cc_sysctl)
                + sizeof(struct cc_pace) + sizeof(struct cc_sdk)
                + CC_VIRTIO_COUNT * sizeof(struct cc_virtio) + sizeof(struct cc_blk) + sizeof(struct cc_disk)
                + sizeof(struct cc_netdev) + sizeof(struct cc_stream) + sizeof(struct cc_balloon)
-               + sizeof(struct cc_vconsole) + sizeof(struct cc_pace), "padding");
+               + sizeof(struct cc_vconsole), "padding");
 
 #endif

@@ -343,7 +343,7 @@ void cc_hash(const void *data, uint64_t size, cc_digest *);
 /* While paused, time passes and nothing is executed; timers that became due fire when it is resumed. */
 int cc_pause(cc_machine *, bool paused);
 /* Power loss: the machine stops with CC_STOP_POWER_OFF until it is rebooted, also one that had ended by itself.  Memory
- * and devices keep what they hold; so does the disk, and what of it survives is disk.c's. */
+ * and devices keep what they hold; so does the disk, until cc_disk_crash() says what of it survives. */
 int cc_power_off(cc_machine *);
 /* Start again at virtual time vns (or now, if that is later): memory and CPU as in `boot`, which was taken of this machine
  * or an equal one after its guest was loaded; devices reset.  Disk, clock chip, the guest's properties, counters, console
@@ -376,11 +376,6 @@ bool cc_has_network(const cc_machine *);         /* whether it has a network dev
 #define CC_CLUSTER_MACHINES_MAX 256
 typedef struct cc_cluster cc_cluster;
 
-/* One direction of the link between two machines.  Delays at most an hour; probabilities in parts per million. */
-typedef struct cc_link_params {
-    uint64_t latency_ns;       /* from a frame's last bit sent to its arrival; 50000 by default */
-    uint64_t jitter_ns;        /* a further random delay, 0 to this; order is kept */
-    uint64_t bandwidth_bps;    /* bits per second, 1000 to 10^12; 0 (default): unlimited */
 /* One direction of the link between two machines.  Delays at most 10^16; probabilities in parts per million. */
 typedef struct cc_link_params {
     uint64_t latency_ns;       /* from a frame's last bit sent to its arrival; 50000 by default */
@@ -410,7 +405,6 @@ typedef struct cc_port_counters {
 #define CC_AT_END 65536        /* stop_at of a cluster's run: a machine ended */
 
 typedef struct cc_cluster_until {
-    uint64_t vns;              /* absolute */
     uint64_t vns;              /* absolute; UINT64_MAX: none, and CC_STOP_HALTED when nothing can happen any more */
     uint64_t instret;          /* of `machine`, absolute; UINT64_MAX: no limit */
     int32_t machine;           /* stop for this one, and exactly where it did; -1: for any, at the end of that tick */
