@@ -16,6 +16,7 @@ import struct
 from ._binding import ffi, lib, raise_native
 from .config import DEVICES, VmConfig
 from .errors import AddressError, EngineError, GuestError, UsageError
+from .machine_faults import MachineFaults
 from .pagestore import PageStore, Snapshot
 from .values import ConsoleMark, Digest, PropertyCounts, RawEvent, Stats, Stop, StopKind
 
@@ -41,7 +42,7 @@ EVENT_CHUNK_BYTES = 1 << 16
 _EVENT_HEAD = struct.Struct("<QQII")
 
 
-class DeterministicVm:
+class DeterministicVm(MachineFaults):
     """One machine: RAM, a vCPU, devices and a console.
 
     A machine may be used by one thread at a time; calling it while another thread runs it raises EngineError, cancel()
@@ -463,75 +464,6 @@ class DeterministicVm:
         """Whether the guest has said that its coverage map is in use."""
         return lib.cc_coverage_active(self._use())
 
-    # ---- faults ----
-
-    @property
-    def has_network(self) -> bool:
-        """Whether it has a network device."""
-        return lib.cc_has_network(self._use())
-
-    @property
-    def paused(self) -> bool:
-        """Whether it is paused."""
-        return lib.cc_paused(self._use())
-
-    def pause(self) -> None:
-        """Stops executing; virtual time goes on, and timers that became due fire when it is resumed."""
-        self._check(lib.cc_pause(self._use(), True))
-
-    def resume(self) -> None:
-        """Executes again."""
-        self._check(lib.cc_pause(self._use(), False))
-
-    def power_off(self) -> None:
-        """Power loss: it ends as POWER_OFF, until reboot(). Also for one that has ended by itself."""
-        self._check(lib.cc_power_off(self._use()))
-
-    def reboot(self, boot: Snapshot, vns: int) -> None:
-        """Starts again at a virtual time, or now if that is later.
-
-        Memory and registers are as in `boot`, taken of an equally configured machine after its guest was loaded;
-        devices are reset. Time, disk, clock chip, the guest's properties, all counters and console position go on,
-        and faults stay in force.
-        """
-        self._check(lib.cc_reboot(self._use(), boot.use_native(), vns))
-        self._loaded = True
-
-    @property
-    def slowdown(self) -> int:
-        """How many times as long an instruction takes; 1: normal."""
-        return lib.cc_slowdown(self._use())
-
-    def set_slowdown(self, factor: int) -> None:
-        """Every instruction takes `factor` times as long, 1 to 1000. Raises UsageError."""
-        self._check(lib.cc_set_slowdown(self._use(), _checked(factor, 0, 1 << 32, "a slow-down")))
-
-    @property
-    def tsc_skew(self) -> int:
-        """By how many parts in a million the TSC runs faster than it should; negative: slower."""
-        return lib.cc_tsc_skew(self._use())
-
-    def set_tsc_skew(self, ppm: int) -> None:
-        """The TSC runs on at another rate, -900000 to 9000000 ppm; it never jumps. Raises UsageError."""
-        self._check(lib.cc_set_tsc_skew(self._use(), _checked(ppm, -(1 << 63), 1 << 63, "a clock skew")))
-
-    @property
-    def timer_jitter(self) -> int:
-        """By up to how many nanoseconds timer interrupts are late."""
-        return lib.cc_timer_jitter(self._use())
-
-    def set_timer_jitter(self, max_ns: int) -> None:
-        """Timer interrupts come late by a random 0 to max_ns, at most a second; 0: off. Raises UsageError."""
-        self._check(lib.cc_set_timer_jitter(self._use(), _checked(max_ns, 0, 1 << 64, "a timer jitter")))
-
-    def inject_irq(self, irq: int) -> None:
-        """A request on an interrupt line, 0 to 15 without 2, that stays until acknowledged. Raises UsageError."""
-        self._check(lib.cc_inject_irq(self._use(), _checked(irq, 0, 1 << 32, "interrupt line")))
-
-    def inject_nmi(self) -> None:
-        """A non-maskable interrupt."""
-        self._check(lib.cc_inject_nmi(self._use()))
-
     # ---- snapshots ----
 
     def snapshot(self) -> Snapshot:
@@ -622,13 +554,6 @@ def _check_range(address: int, size: int, memory_bytes: int) -> None:
     """What does not fit the native types at all; the native library checks the rest."""
     if not 0 <= address < 1 << 64 or not 0 <= size <= memory_bytes:
         raise AddressError(f"{size} bytes at {address:#x} are not in the machine's memory")
-
-
-def _checked(value: int, low: int, high: int, what: str) -> int:
-    """What does not fit the native type; the native library checks the rest."""
-    if not low <= value < high:
-        raise UsageError(f"{what} of {value}", hint=f"give {low} to {high - 1}")
-    return value
 
 
 def _native_config(config: VmConfig) -> CData:
