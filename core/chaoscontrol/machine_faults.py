@@ -5,11 +5,10 @@ Owns no state: everything here is in the native machine, in its snapshots and di
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ._binding import lib
 from .errors import UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._native import CData
     from .pagestore import Snapshot
