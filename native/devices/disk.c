@@ -1,8 +1,8 @@
 /*
  * disk.c: the medium behind virtio_blk.c, with a volatile cache as real disks have one.
  *
- * CC_AUX_DISK holds what a read gives, the newest writes included.  CC_AUX_DISK_LOG holds an undo log of the writes that
- * no flush has followed: records of (serial, sector, count), and in a second ring the sectors as they were.  A flush
+ * CC_AUX_DISK holds what a read gives, the newest writes included.  CC_AUX_DISK_LOG holds an undo log of the writes
+ * that no flush has followed: records of (serial, sector, count), and in a second ring the sectors as they were.  A flush
  * empties the log; when it is full its oldest writes become durable, as in a cache that writes back what it must;
  * a power loss goes back from the newest write to the oldest and decides for each sector.
  */
@@ -24,7 +24,7 @@ static uint64_t sectors_of(const cc_machine *m)
     return m->cfg.disk_bytes / CC_SECTOR_BYTES;
 }
 
-/* ---- the undo log -------------------------------------------------------------------------------------------------- */
+/* ---- the undo log ------------------------------------------------------------------------------------------------ */
 /* The i-th oldest record. */
 static struct record record_get(const cc_machine *m, uint32_t i)
 {
@@ -78,7 +78,7 @@ void cc_disk_flush(cc_machine *m)
     k->log_first = k->log_count = k->block_first = k->block_count = 0;
 }
 
-/* ---- contents ------------------------------------------------------------------------------------------------------- */
+/* ---- contents ---------------------------------------------------------------------------------------------------- */
 const uint8_t *cc_disk_at(const cc_machine *m, uint64_t sector)
 {
     return cc_aux(m, CC_AUX_DISK, sector * CC_SECTOR_BYTES);
@@ -116,7 +116,7 @@ void cc_disk_zero(cc_machine *m, uint64_t sector, uint64_t sectors)
     }
 }
 
-/* ---- power loss ------------------------------------------------------------------------------------------------------ */
+/* ---- power loss -------------------------------------------------------------------------------------------------- */
 static void revert(cc_machine *m, const struct record *r, uint32_t first_block, uint32_t i)
 {
     const uint64_t at = (r->sector + i) * CC_SECTOR_BYTES;
@@ -238,7 +238,7 @@ int cc_disk_crash(cc_machine *m, uint32_t mode, uint64_t seed)
     return CC_OK;
 }
 
-/* ---- the host's side -------------------------------------------------------------------------------------------------- */
+/* ---- the host's side --------------------------------------------------------------------------------------------- */
 uint64_t cc_disk_size(const cc_machine *m)
 {
     return m->cfg.disk_bytes;
@@ -278,7 +278,7 @@ int cc_disk_write(cc_machine *m, uint64_t offset, const void *src, size_t size)
     return rc;
 }
 
-/* ---- faults ------------------------------------------------------------------------------------------------------------ */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 int cc_disk_set_faults(cc_machine *m, const cc_disk_faults *f)
 {
     if (!sectors_of(m))

@@ -160,7 +160,7 @@ static const char *queue_fault(const cc_machine *m, const struct cc_vq *q, unsig
     return NULL;
 }
 
-/* ---- descriptor chains -------------------------------------------------------------------------------------------- */
+/* ---- descriptor chains ------------------------------------------------------------------------------------------- */
 /* All faults of a chain are the driver's.  The text says which rule it broke. */
 static const char *add_segment(const cc_machine *m, struct cc_chain *c, const struct desc *s)
 {
@@ -245,7 +245,7 @@ bool cc_vq_walk(cc_machine *m, unsigned d, unsigned queue, uint16_t head, struct
     return !fault;
 }
 
-/* ---- queues ------------------------------------------------------------------------------------------------------- */
+/* ---- queues ------------------------------------------------------------------------------------------------------ */
 /* With VIRTIO_F_EVENT_IDX (2.7.10): the driver notifies when it fills the entry named here. */
 static void want_notification(cc_machine *m, unsigned d, unsigned queue)
 {
@@ -349,7 +349,7 @@ uint32_t cc_chain_write(cc_machine *m, const struct cc_chain *c, uint32_t at, co
     return done;
 }
 
-/* ---- registers ------------------------------------------------------------------------------------------------------ */
+/* ---- registers --------------------------------------------------------------------------------------------------- */
 static uint64_t features(unsigned d)
 {
     return classes[d]->features | F_TRANSPORT;
@@ -489,7 +489,7 @@ static void register_write(cc_machine *m, unsigned d, uint32_t offset, uint32_t 
     }
 }
 
-/* ---- the window ------------------------------------------------------------------------------------------------------ */
+/* ---- the window -------------------------------------------------------------------------------------------------- */
 /* 4.2.2.2: registers are accessed as aligned 32-bit words; anything else reads 0 and has no effect. */
 uint64_t cc_virtio_mmio_read(cc_machine *m, unsigned d, uint32_t offset, unsigned size)
 {

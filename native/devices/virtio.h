@@ -1,8 +1,8 @@
 /*
  * virtio.h: between the virtio transport (virtio.c) and the devices on it.  Sections are those of virtio 1.2.
  *
- * A device describes itself by a cc_virtio_class; the transport has the registers and the virtqueues.  What a driver may
- * not do makes the device need a reset (2.1.2) and has no other effect: cc_vq_next() then gives nothing any more.
+ * A device describes itself by a cc_virtio_class; the transport has the registers and the virtqueues.  What a driver
+ * may not do makes the device need a reset (2.1.2) and has no other effect: cc_vq_next() then gives nothing any more.
  */
 #ifndef CC_VIRTIO_H
 #define CC_VIRTIO_H
@@ -77,7 +77,7 @@ void cc_virtio_mmio_write(cc_machine *m, unsigned device, uint32_t offset, unsig
 void cc_blk_fire(cc_machine *m);
 void cc_netdev_fire(cc_machine *m);
 
-/* ---- disk.c: the medium and its volatile cache --------------------------------------------------------------------- */
+/* ---- disk.c: the medium and its volatile cache ------------------------------------------------------------------- */
 #define CC_SECTOR_BYTES 512u
 /* Sectors as they are now, for reading. */
 const uint8_t *cc_disk_at(const cc_machine *m, uint64_t sector);

@@ -1,6 +1,6 @@
 /*
- * virtio_balloon.c: the memory balloon (virtio 1.2, section 5.5): pages that the guest gives up are zeroed at once, so a
- * driver that goes on using one finds out.  VIRTIO_BALLOON_F_DEFLATE_ON_OOM is not offered: the pressure is real.
+ * virtio_balloon.c: the memory balloon (virtio 1.2, section 5.5): pages that the guest gives up are zeroed at once, so
+ * a driver that goes on using one finds out.  VIRTIO_BALLOON_F_DEFLATE_ON_OOM is not offered: the pressure is real.
  */
 #include "virtio.h"
 

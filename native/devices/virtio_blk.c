@@ -1,9 +1,9 @@
 /*
  * virtio_blk.c: the block device (virtio 1.2, section 5.2) on the disk of disk.c.
  *
- * A request is taken when the driver notifies and answered after its latency; only then does it read or change the disk,
- * and its descriptors are looked at anew.  Any number may be on their way; they do not wait for each other.  A driver that
- * has not negotiated VIRTIO_BLK_F_FLUSH gets a disk without a volatile cache (5.2.6.2).
+ * A request is taken when the driver notifies and answered after its latency; only then does it read or change the
+ * disk, and its descriptors are looked at anew.  Any number may be on their way; they do not wait for each other.  A
+ * driver that has not negotiated VIRTIO_BLK_F_FLUSH gets a disk without a volatile cache (5.2.6.2).
  */
 #include "virtio.h"
 
@@ -34,7 +34,7 @@ struct range { uint64_t sector; uint32_t sectors, flags; };
 #define FLUSH_NS 100000u
 #define BYTES_PER_NS 2u
 
-/* ---- faults ---------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 static void report(cc_machine *m, uint32_t what, uint64_t sector, uint64_t sectors)
 {
     const cc_disk_event e = {what, (uint32_t)sectors, sector};
@@ -69,7 +69,7 @@ static uint64_t random_bit(cc_machine *m, uint64_t bytes)
     return cc_stream_below(&m->dev.disk.random, bytes * 8);
 }
 
-/* ---- requests, when they are answered -------------------------------------------------------------------------------- */
+/* ---- requests, when they are answered ---------------------------------------------------------------------------- */
 static bool on_disk(const cc_machine *m, uint64_t sector, uint64_t sectors)
 {
     const uint64_t all = m->cfg.disk_bytes / CC_SECTOR_BYTES;
@@ -204,7 +204,7 @@ static unsigned perform(cc_machine *m, const struct cc_blk_request *r, const str
     }
 }
 
-/* ---- in flight -------------------------------------------------------------------------------------------------------- */
+/* ---- in flight --------------------------------------------------------------------------------------------------- */
 static struct cc_blk_request *next_due(cc_machine *m)
 {
     struct cc_blk *b = &m->dev.blk;

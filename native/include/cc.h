@@ -264,8 +264,8 @@ int cc_disk_write(cc_machine *, uint64_t offset, const void *src, size_t size);
 #define CC_DISK_FULL_AT 1      /* writes that reach full_sector or beyond fail */
 #define CC_DISK_FULL_AFTER 2   /* so does every write once full_bytes have been written */
 #define CC_DISK_TORN_FAILS 4   /* a torn write is reported as an error; otherwise as done */
-/* All zero: no faults.  Chances are per million requests; errors, tearing and flipped bits befall only requests that touch
- * [first_sector, first_sector + sectors), or any if sectors is 0.  A write that fails has no effect. */
+/* All zero: no faults.  Chances are per million requests; errors, tearing and flipped bits befall only requests that
+ * touch [first_sector, first_sector + sectors), or any if sectors is 0.  A write that fails has no effect. */
 typedef struct cc_disk_faults {
     uint32_t flags;                    /* CC_DISK_* above */
     uint32_t read_error_ppm, write_error_ppm;
@@ -308,7 +308,7 @@ void cc_disk_get_stats(const cc_machine *, cc_disk_stats *);
 #define CC_DISK_SPIKE 8
 typedef struct cc_disk_event { uint32_t what; uint32_t sectors; uint64_t sector; } cc_disk_event;
 
-/* ---- the other devices ------------------------------------------------------------------------------------------------- */
+/* ---- the other devices ------------------------------------------------------------------------------------------- */
 /* Frames and bytes (without the virtio header) that the guest has sent and got; dropped: for want of room, of a running
  * driver or of a link. */
 typedef struct cc_net_counters {

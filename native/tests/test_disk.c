@@ -1,4 +1,4 @@
-/* test_disk.c: the disk's volatile cache, what a power loss leaves of it, its undo log when it is full, and its faults. */
+/* test_disk.c: the disk's volatile cache, what a power loss leaves of it, its undo log when full, and its faults. */
 #include "virtio_driver.h"
 
 #define BUFFER (DATA_GPA + 0x200000u)

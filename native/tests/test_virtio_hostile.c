@@ -24,7 +24,7 @@ static void table(cc_machine *m, uint64_t gpa, unsigned i, uint64_t addr, uint32
     poke(m, gpa + 16u * i, &s, sizeof s);
 }
 
-static void loop(cc_machine *m) { desc(m, 2, request_at(0) + 16, 1, NEXT | WRITE, 1); desc(m, 1, BUFFER, 512, NEXT | WRITE, 2); }
+static void loop(cc_machine *m) { desc(m, 1, BUFFER, 512, NEXT, 0); }
 static void self_loop(cc_machine *m) { desc(m, 0, request_at(0), 16, NEXT, 0); }
 static void wild(cc_machine *m) { desc(m, 1, UINT64_C(1) << 40, 512, NEXT, 2); }
 static void past_the_end(cc_machine *m) { desc(m, 1, m->cfg.ram_bytes - 511, 512, NEXT, 2); }
@@ -33,7 +33,13 @@ static void device_memory(cc_machine *m) { desc(m, 1, CC_VIRTIO_GPA, 512, NEXT, 
 static void aux_memory(cc_machine *m) { desc(m, 1, m->aux[CC_AUX_DISK].at, 512, NEXT, 2); }
 static void no_length(cc_machine *m) { desc(m, 1, BUFFER, 0, NEXT, 2); }
 static void next_outside(cc_machine *m) { desc(m, 0, request_at(0), 16, NEXT, 64); }
-static void readable_after_writable(cc_machine *m) { desc(m, 2, request_at(0) + 16, 1, NEXT | WRITE, 3); desc(m, 3, BUFFER, 1, 0, 0); }
+
+static void readable_after_writable(cc_machine *m)
+{
+    desc(m, 2, request_at(0) + 16, 1, NEXT | WRITE, 3);
+    desc(m, 3, BUFFER, 1, 0, 0);
+}
+
 static void overlapping(cc_machine *m) { desc(m, 1, request_at(0) + 16, 512, NEXT | WRITE, 2); }
 static void overlapping_header(cc_machine *m) { desc(m, 1, request_at(0) + 8, 8, NEXT | WRITE, 2); }
 static void over_the_used_ring(cc_machine *m) { desc(m, 1, used_at(BLK, 0), 512, NEXT | WRITE, 2); }
@@ -45,13 +51,28 @@ static void no_status(cc_machine *m) { desc(m, 1, BUFFER, 512, 0, 0); }
 static void index_jump(cc_machine *m) { poke16(m, avail_at(BLK, 0) + 2, 65); }
 static void head_outside(cc_machine *m) { poke16(m, avail_at(BLK, 0) + 4, 64); }
 static void twice(cc_machine *m) { offer(m, BLK, 0, 0); }
-static void indirect(cc_machine *m, uint64_t addr, uint32_t len, unsigned flags) { desc(m, 0, addr, len, INDIRECT_TABLE | flags, 1); }
+
+static void indirect(cc_machine *m, uint64_t addr, uint32_t len, unsigned flags)
+{
+    desc(m, 0, addr, len, INDIRECT_TABLE | flags, 1);
+}
+
 static void indirect_with_next(cc_machine *m) { indirect(m, BUFFER, 16, NEXT); }
 static void indirect_empty(cc_machine *m) { indirect(m, BUFFER, 0, 0); }
 static void indirect_odd(cc_machine *m) { indirect(m, BUFFER, 40, 0); }
 static void indirect_wild(cc_machine *m) { indirect(m, m->cfg.ram_bytes - 16, 32, 0); }
-static void indirect_nested(cc_machine *m) { table(m, BUFFER, 0, BUFFER + 64, 16, INDIRECT_TABLE, 0); indirect(m, BUFFER, 16, 0); }
-static void indirect_loop(cc_machine *m) { table(m, BUFFER, 0, BUFFER, 8, NEXT, 0); indirect(m, BUFFER, 32, 0); }
+
+static void indirect_nested(cc_machine *m)
+{
+    table(m, BUFFER, 0, BUFFER + 64, 16, INDIRECT_TABLE, 0);
+    indirect(m, BUFFER, 16, 0);
+}
+
+static void indirect_loop(cc_machine *m)
+{
+    table(m, BUFFER, 0, BUFFER, 8, NEXT, 0);
+    indirect(m, BUFFER, 32, 0);
+}
 
 static void too_long(cc_machine *m)
 {
@@ -262,11 +283,15 @@ static void be_the_host(struct fuzz *f)
 {
     cc_machine *m = f->m;
     uint8_t data[CC_FRAME_BYTES_MAX] = {0};
-    const struct cc_frame frame = {.vns = cc_now(m) + draw(f, 100000), .size = 14 + (uint32_t)draw(f, 1500), .data = data};
+    const struct cc_frame frame = {
+        .vns = cc_now(m) + draw(f, 100000), .size = 14 + (uint32_t)draw(f, 1500), .data = data,
+    };
     const cc_disk_faults faults = {
-        .flags = (uint32_t)draw(f, 8), .read_error_ppm = (uint32_t)draw(f, 400000), .torn_ppm = (uint32_t)draw(f, 400000),
+        .flags = (uint32_t)draw(f, 8),
+        .read_error_ppm = (uint32_t)draw(f, 400000), .torn_ppm = (uint32_t)draw(f, 400000),
         .corrupt_write_ppm = (uint32_t)draw(f, 400000), .corrupt_read_ppm = (uint32_t)draw(f, 400000),
-        .lost_flush_ppm = (uint32_t)draw(f, 1000000), .spike_ppm = (uint32_t)draw(f, 1000000), .spike_ns = draw(f, 1000000),
+        .lost_flush_ppm = (uint32_t)draw(f, 1000000),
+        .spike_ppm = (uint32_t)draw(f, 1000000), .spike_ns = draw(f, 1000000),
         .full_sector = draw(f, 20000), .full_bytes = draw(f, 1u << 20), .slow_milli = (uint32_t)draw(f, 3000),
     };
     switch (draw(f, 8)) {

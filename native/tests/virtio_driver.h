@@ -131,11 +131,12 @@ static inline void kick(cc_machine *m, unsigned d, unsigned q)
     reg_write(m, d, 0x050, q);
 }
 
-/* ---- the disk ------------------------------------------------------------------------------------------------------ */
+/* ---- the disk ---------------------------------------------------------------------------------------------------- */
 /* A request in descriptors head .. head+2: header and status beside each other in one page, data elsewhere. */
 static inline uint64_t request_at(uint16_t head) { return DATA_GPA + 0x1000u * head; }
 
-static inline void blk_prepare(cc_machine *m, uint16_t head, uint32_t type, uint64_t sector, uint64_t data, uint32_t size)
+static inline void blk_prepare(cc_machine *m, uint16_t head, uint32_t type, uint64_t sector, uint64_t data,
+                               uint32_t size)
 {
     const struct blk_header h = {type, 0, sector};
     const uint64_t at = request_at(head);
@@ -149,7 +150,8 @@ static inline void blk_prepare(cc_machine *m, uint16_t head, uint32_t type, uint
     set_desc(m, CC_VIRTIO_BLK, 0, (uint16_t)(head + 2), (struct vdesc){at + 16, 1, WRITE, 0});
 }
 
-static inline void blk_submit(cc_machine *m, uint16_t head, uint32_t type, uint64_t sector, uint64_t data, uint32_t size)
+static inline void blk_submit(cc_machine *m, uint16_t head, uint32_t type, uint64_t sector, uint64_t data,
+                              uint32_t size)
 {
     blk_prepare(m, head, type, sector, data, size);
     offer(m, CC_VIRTIO_BLK, 0, head);
