@@ -53,7 +53,8 @@ static bool make_room(struct cc_eventlog *q, size_t need)
         drop_oldest(q);
     if (q->end + need <= q->cap)
         return true;
-    memmove(q->data, q->data + q->first, q->end - q->first);
+    if (q->first)              /* never so while there is no memory yet */
+        memmove(q->data, q->data + q->first, q->end - q->first);
     q->end -= q->first;
     q->first = 0;
     if (q->end + need <= q->cap / 2)
