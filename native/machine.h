@@ -29,6 +29,7 @@
 #define CC_PF_CODE 4u           /* the vCPU holds decoded code from it */
 #define CC_PF_TABLE 8u          /* the vCPU holds translations read from it */
 #define CC_PF_WTAG 16u          /* the vCPU may hold a write translation to it (soft/mmu.c) */
+#define CC_PF_LENT 32u          /* clean, and RAM may be where a snapshot keeps its contents (store.c) */
 #define CC_PF_DIRTY (CC_PF_DIRTY_SNAP | CC_PF_DIRTY_DIGEST)
 #define CC_PF_WATCHED (CC_PF_CODE | CC_PF_TABLE)
 
@@ -68,6 +69,8 @@ struct cc_vcpu_ops {
     void (*protect_writes)(cc_machine *m);
     /* Collect dirty pages known only to the vCPU (KVM's dirty log) through cc_page_dirty(). */
     void (*sync_dirty)(cc_machine *m);
+    /* cc_page_dirty() is always called before a page is written: so snapshots may leave contents in RAM until then. */
+    bool tells_before_write;
     /* A page with CC_PF_CODE or CC_PF_TABLE was changed by somebody else than the vCPU (DMA, host, restore). */
     void (*page_changed)(cc_machine *m, uint64_t page);
     int (*set_cache_sizes)(cc_machine *m, uint32_t tlb_bits, uint32_t code_cache_kib);
@@ -166,8 +169,14 @@ static inline bool cc_in_ram(const cc_machine *m, uint64_t gpa, uint64_t size)
     return gpa < m->cfg.ram_bytes && size <= m->cfg.ram_bytes - gpa;
 }
 
+/* Snapshots that keep this page's contents in RAM get their own copy (pages.c). */
+void cc_page_unlend(cc_machine *m, uint64_t page);
+
+/* Before a page is written, if the vCPU promises that (tells_before_write); otherwise before anybody asks. */
 static inline void cc_page_dirty(cc_machine *m, uint64_t page)
 {
+    if (m->page_flags[page] & CC_PF_LENT)
+        cc_page_unlend(m, page);
     uint8_t f = m->page_flags[page];
     if ((f & CC_PF_DIRTY) == CC_PF_DIRTY)
         return;

@@ -39,6 +39,30 @@ int cc_pagemap_new(cc_machine *m)
     return CC_OK;
 }
 
+/* The pages that were lent by this machine, with a reference to each, in pm->scratch: how many. */
+static uint32_t lent_pages(cc_machine *m)
+{
+    struct cc_pagemap *pm = m->pagemap;
+    uint32_t n = 0;
+    for (uint64_t page = 0; page < m->npages; page++) {
+        if (!(m->page_flags[page] & CC_PF_LENT))
+            continue;
+        const cc_pageh h = cc_tree_find(m->store, pm->root, pm->levels, page);
+        if (!h)
+            continue;
+        cc_ref(m->store, CC_SLAB_PAGE, h);
+        pm->scratch[n++] = h;
+    }
+    return n;
+}
+
+void cc_page_unlend(cc_machine *m, uint64_t page)
+{
+    /* A page that is lent is in the tree that RAM was last equal to; one that another reader settled stays marked. */
+    m->page_flags[page] &= (uint8_t)~CC_PF_LENT;
+    cc_page_settle(m->store, cc_tree_find(m->store, m->pagemap->root, m->pagemap->levels, page));
+}
+
 void cc_pagemap_free(cc_machine *m)
 {
     struct cc_pagemap *pm = m->pagemap;
@@ -46,10 +70,17 @@ void cc_pagemap_free(cc_machine *m)
         return;
     if (m->store) {
         struct cc_batch b;
+        const uint32_t lent = lent_pages(m);
         cc_batch_begin(&b, m->store, 0);
         cc_tree_drop(&b, pm->root, pm->levels);
         for (unsigned i = 0; i < CC_STATE_PAGES; i++)
             cc_page_drop(&b, pm->state[i]);
+        /* What only this machine knew needs no copy. */
+        for (uint32_t i = 0; i < lent; i++) {
+            if (atomic_load_explicit(cc_refs(m->store, CC_SLAB_PAGE, pm->scratch[i]), memory_order_acquire) != 1)
+                cc_page_settle(m->store, pm->scratch[i]);
+            cc_page_drop(&b, pm->scratch[i]);
+        }
         cc_batch_end(&b);
     }
     free(pm->hash);
@@ -154,14 +185,18 @@ static int page_update(cc_machine *m, struct cc_batch *b, uint32_t page, cc_page
     *out = old;
     if (hash.lo == was.lo && hash.hi == was.hi && cc_page_equal(b->store, old, ram))
         return CC_OK;
-    return cc_page_new(b, old, ram, hash, out);
+    if (!m->ops->tells_before_write)
+        return cc_page_new(b, old, ram, hash, out);
+    m->page_flags[page] |= CC_PF_LENT;     /* if this take fails, a mark without meaning */
+    return cc_page_lend(b, old, ram, hash, out);
 }
 
 /* now[i]: the page for list->page[i], borrowed from the tree if that has it already.  *done: how many there are. */
 static int pages_update(cc_machine *m, struct cc_batch *b, cc_nodeh root, const cc_pagelist *list, cc_pageh *now,
                         uint32_t *done)
 {
-    const cc_store *s = b->store;
+    cc_store *s = b->store;
+    const bool lends = m->ops->tells_before_write;
     cc_pageh old[AHEAD];
     const uint8_t *base[AHEAD];
     int err = CC_OK;
@@ -170,11 +205,14 @@ static int pages_update(cc_machine *m, struct cc_batch *b, cc_nodeh root, const 
         if (k == 0) {
             for (uint32_t j = 0; j < left; j++)
                 old[j] = cc_tree_find(s, root, m->pagemap->levels, list->page[i + j]);
-            for (uint32_t j = 0; j < left; j++)
-                __builtin_prefetch(cc_refs(s, CC_SLAB_PAGE, cc_page_base(s, old[j], &base[j])), 1);
+            for (uint32_t j = 0; j < left; j++) {
+                const cc_pageh reread = lends ? old[j] : cc_page_base(s, old[j], &base[j]);
+                __builtin_prefetch(cc_page(s, old[j]));
+                __builtin_prefetch(cc_refs(s, CC_SLAB_PAGE, reread), 1);
+            }
         }
         const uint8_t *next = m->ram + ((uint64_t)list->page[left > 1 ? i + 1 : i] << CC_PAGE_SHIFT);
-        cc_digest_refresh(m, list->page[i], base[k], next);
+        cc_digest_refresh(m, list->page[i], lends ? NULL : base[k], next);
         err = page_update(m, b, list->page[i], old[k], &now[i]);
     }
     return err;
@@ -269,7 +307,7 @@ void cc_tree_diff(cc_machine *m, cc_nodeh from, cc_nodeh to, cc_tree_diff_fn *fn
         subtree_diff(m, from, to, m->pagemap->levels, 0, fn);
 }
 
-uint64_t cc_tree_exclusive(const cc_store *s, cc_nodeh root, uint32_t levels)
+uint64_t cc_tree_exclusive(cc_store *s, cc_nodeh root, uint32_t levels)
 {
     if (!root || atomic_load_explicit(cc_refs(s, CC_SLAB_NODE, root), memory_order_relaxed) != 1)
         return 0;

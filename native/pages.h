@@ -8,7 +8,7 @@
  *  digest.c    the hash and the state digest
  *
  * Pages and nodes are named by 32-bit handles, not by addresses: half the size in a node, and a page may be kept in
- * any form (today whole or as a difference; later compressed, or in a file) without its users knowing.
+ * any form (whole, as a difference, or still in the machine's RAM; later compressed, or in a file) without its users knowing.
  */
 #ifndef CC_PAGES_H
 #define CC_PAGES_H
@@ -29,7 +29,7 @@ typedef uint32_t cc_nodeh;     /* 0: a subtree of zero pages only */
 
 /* ---- store.c: objects -------------------------------------------------------------------------------------------- */
 /* One slab per kind of object.  The difference slabs hold pages kept as the 64-bit words that differ from a base. */
-enum { CC_SLAB_NODE, CC_SLAB_PAGE, CC_SLAB_FRAME, CC_SLAB_DIFF, CC_SLAB_COUNT = CC_SLAB_DIFF + 7 };
+enum { CC_SLAB_NODE, CC_SLAB_PAGE, CC_SLAB_FRAME, CC_SLAB_LENT, CC_SLAB_DIFF, CC_SLAB_COUNT = CC_SLAB_DIFF + 7 };
 
 struct cc_slab {
     uint32_t item_bytes;
@@ -49,8 +49,16 @@ struct cc_slab {
 struct cc_page {
     cc_digest hash;                    /* cc_hash_page() of its contents */
     uint32_t loc;                      /* item in the slab */
-    uint32_t slab;                     /* CC_SLAB_FRAME, or one of the difference slabs */
+    _Atomic uint32_t slab;             /* CC_SLAB_FRAME, CC_SLAB_LENT, or one of the difference slabs */
 };
+
+/* A page whose contents are still in a machine's RAM, which lends it until the page is written. */
+struct cc_lent {
+    const uint8_t *ram;
+    cc_pageh like;                     /* what it may become a difference of; never lent; this holds a reference */
+    uint32_t frame;                    /* reserved, so that settling cannot fail */
+};
+#define CC_LEND_LOCKS 32u
 
 /* Objects taken from the slabs, or on their way back, so that the lock is taken once for many; one thread's. */
 #define CC_BATCH 64u
@@ -67,6 +75,7 @@ struct cc_store {
     _Atomic uint64_t bytes, budget;    /* budget 0: no limit */
     _Atomic uint64_t snapshots;
     pthread_mutex_t lock;              /* over the slabs' chunk lists; never held while contents are copied */
+    pthread_mutex_t lend[CC_LEND_LOCKS];   /* by handle: over settling a page; taken before `lock` */
 };
 
 static inline void *cc_item(const cc_store *s, unsigned slab, uint32_t i)
@@ -122,12 +131,16 @@ uint64_t cc_object_bytes(const cc_store *s, unsigned slab);
 int cc_page_new(struct cc_batch *b, cc_pageh like, const uint8_t *src, cc_digest hash, cc_pageh *out);
 /* The page kept whole on which h is based (h itself, or that of which it is a difference), and its contents: what
  * reading h, or keeping something like it, will read. */
-cc_pageh cc_page_base(const cc_store *s, cc_pageh h, const uint8_t **contents);
+cc_pageh cc_page_base(cc_store *s, cc_pageh h, const uint8_t **contents);
+/* The same, but the contents stay in the machine's RAM: whoever is about to change them calls cc_page_settle() first. */
+int cc_page_lend(struct cc_batch *b, cc_pageh like, const uint8_t *ram, cc_digest hash, cc_pageh *out);
+/* Copy the contents of a lent page into the store; does nothing to another.  Any thread with a reference may. */
+void cc_page_settle(cc_store *s, cc_pageh h);
 void cc_page_drop(struct cc_batch *b, cc_pageh h);
-void cc_page_read(const cc_store *s, cc_pageh h, uint8_t *dst);
-bool cc_page_equal(const cc_store *s, cc_pageh h, const uint8_t *contents);
+void cc_page_read(cc_store *s, cc_pageh h, uint8_t *dst);
+bool cc_page_equal(cc_store *s, cc_pageh h, const uint8_t *contents);
 /* What cc_page_drop() would give back, in bytes. */
-uint64_t cc_page_exclusive(const cc_store *s, cc_pageh h);
+uint64_t cc_page_exclusive(cc_store *s, cc_pageh h);
 
 /* ---- pages.c: page tables ---------------------------------------------------------------------------------------- */
 /* What a snapshot holds besides RAM, kept as pages too, so that it costs what changed as well. */
@@ -162,7 +175,7 @@ cc_pageh cc_tree_find(const cc_store *s, cc_nodeh root, uint32_t levels, uint64_
 /* Calls fn for every page in which two trees of the same number of levels may differ, in order. */
 typedef void cc_tree_diff_fn(cc_machine *m, uint64_t page, cc_pageh to);
 void cc_tree_diff(cc_machine *m, cc_nodeh from, cc_nodeh to, cc_tree_diff_fn *fn);
-uint64_t cc_tree_exclusive(const cc_store *s, cc_nodeh root, uint32_t levels);
+uint64_t cc_tree_exclusive(cc_store *s, cc_nodeh root, uint32_t levels);
 
 /* ---- snapshot.c -------------------------------------------------------------------------------------------------- */
 struct cc_snapshot {

@@ -184,8 +184,10 @@ int cc_snapshot_take(cc_machine *m, cc_snapshot **out)
 /* Bring a page of RAM to the contents of `to`. */
 static void page_restore(cc_machine *m, uint64_t page, cc_pageh to)
 {
-    const cc_store *s = m->store;
+    cc_store *s = m->store;
     uint8_t *ram = m->ram + (page << CC_PAGE_SHIFT);
+    if (m->page_flags[page] & CC_PF_LENT)
+        cc_page_unlend(m, page);
     m->pagemap->hash[page] = cc_page(s, to)->hash;
     if (!(m->page_flags[page] & CC_PF_WATCHED)) {
         cc_page_read(s, to, ram);

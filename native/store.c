@@ -9,6 +9,11 @@
  * A page is kept whole, or as the 64-bit words in which it differs from another page kept whole (its base).  Between
  * two snapshots a guest mostly changes few words of a page: of an idle Linux, 10 ms apart, half of the changed pages
  * differ in 8 words or less, and this form takes an eighth of the memory.
+ *
+ * Or it is lent: the contents are still in the RAM of the machine that took the snapshot, which settles the page (copies
+ * it here) before it writes there, restores over it or ends.  Others settle it when they read it, because they cannot
+ * stop the machine's next write.  So taking a snapshot copies nothing, and what is not written again before the
+ * snapshot goes is never copied.  The budget is charged and the frame reserved when lending: settling cannot fail.
  */
 #define _GNU_SOURCE
 #include "pages.h"
@@ -186,6 +191,7 @@ cc_store *cc_store_new(uint64_t budget_bytes)
     bool ok = slab_init(&s->slab[CC_SLAB_NODE], CC_NODE_FAN * sizeof(uint32_t), 12, 1u << 16, true);
     ok = slab_init(&s->slab[CC_SLAB_PAGE], sizeof(struct cc_page), 12, 1u << 16, true) && ok;
     ok = slab_init(&s->slab[CC_SLAB_FRAME], CC_PAGE_SIZE, 9, 1u << 18, false) && ok;
+    ok = slab_init(&s->slab[CC_SLAB_LENT], sizeof(struct cc_lent), 12, 1u << 16, false) && ok;
     for (unsigned k = 0; k < CC_SLAB_COUNT - CC_SLAB_DIFF; k++)
         ok = slab_init(&s->slab[CC_SLAB_DIFF + k], diff_bytes[k], 10, 1u << 16, false) && ok;
     /* Item 0 of these two is the handle that stands for zeros: fresh memory is. */
@@ -197,6 +203,8 @@ cc_store *cc_store_new(uint64_t budget_bytes)
         free(s);
         return NULL;
     }
+    for (unsigned k = 0; k < CC_LEND_LOCKS; k++)
+        s->lend[k] = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     return s;
 }
 
@@ -206,6 +214,8 @@ void cc_store_free(cc_store *s)
         return;
     for (unsigned k = 0; k < CC_SLAB_COUNT; k++)
         slab_destroy(&s->slab[k]);
+    for (unsigned k = 0; k < CC_LEND_LOCKS; k++)
+        pthread_mutex_destroy(&s->lend[k]);
     pthread_mutex_destroy(&s->lock);
     free(s);
 }
@@ -309,6 +319,8 @@ int cc_object_new(struct cc_batch *b, unsigned slab, uint32_t *out)
     if (s->slab[slab].counted)
         atomic_store_explicit(cc_refs(s, slab, *out), 1, memory_order_relaxed);
     /* The next one's memory is cold as well, and counting references waits until what was written is in the cache. */
+    if (slab == CC_SLAB_FRAME)
+        return CC_OK;                  /* perhaps never touched */
     const uint8_t *next = cc_item(s, slab, b->item[slab][b->n[slab] ? b->n[slab] - 1 : 0]);
     for (unsigned i = 0; i < s->slab[slab].item_bytes && i < 256; i += 64)
         __builtin_prefetch(next + i, 1);
@@ -328,9 +340,17 @@ void cc_object_free(struct cc_batch *b, unsigned slab, uint32_t h)
 }
 
 /* ---- page contents ----------------------------------------------------------------------------------------------- */
+static unsigned slab_of(const struct cc_page *p)
+{
+    /* Pairs with settling, after which `loc` is another. */
+    return atomic_load_explicit(&p->slab, memory_order_acquire);
+}
+
+/* Of a page that is not lent. */
 static const struct diff *diff_of(const cc_store *s, const struct cc_page *p)
 {
-    return p->slab == CC_SLAB_FRAME ? NULL : cc_item(s, p->slab, p->loc);
+    const unsigned slab = slab_of(p);
+    return slab == CC_SLAB_FRAME ? NULL : cc_item(s, slab, p->loc);
 }
 
 /* The page kept whole on which h is based: itself, or that of which it is a difference. */
@@ -382,6 +402,28 @@ static int diff_make(const uint8_t *base, const uint8_t *src, struct diff *d)
     return (int)words;
 }
 
+union kept { struct diff diff; uint8_t bytes[1024]; };
+
+/* How to keep contents which replaced `like`: the slab and the size there.  A difference is made in k, without a
+ * reference to its base yet. */
+static unsigned kept_as(cc_store *s, cc_pageh like, const uint8_t *src, union kept *k, size_t *size)
+{
+    /* Differences are never of differences: reading stays one step, and what a base costs is bounded. */
+    const uint8_t *contents;
+    const cc_pageh base = cc_page_base(s, like, &contents);
+    const int words = diff_make(contents, src, &k->diff);
+    unsigned slab = CC_SLAB_DIFF;
+    *size = CC_PAGE_SIZE;
+    if (words < 0)
+        return CC_SLAB_FRAME;
+    k->diff.base = base;
+    k->diff.frame = base ? cc_page(s, base)->loc : 0;
+    *size = sizeof(struct diff) + (unsigned)words * sizeof(uint64_t);
+    while (diff_bytes[slab - CC_SLAB_DIFF] < *size)
+        slab++;
+    return slab;
+}
+
 /* A new page handle for contents that are in place. */
 static int page_handle(struct cc_batch *b, unsigned slab, uint32_t loc, cc_digest hash, cc_pageh *out)
 {
@@ -395,8 +437,9 @@ static int page_handle(struct cc_batch *b, unsigned slab, uint32_t loc, cc_diges
     return CC_OK;
 }
 
-cc_pageh cc_page_base(const cc_store *s, cc_pageh h, const uint8_t **contents)
+cc_pageh cc_page_base(cc_store *s, cc_pageh h, const uint8_t **contents)
 {
+    cc_page_settle(s, h);
     const struct diff *d = h ? diff_of(s, cc_page(s, h)) : NULL;
     *contents = whole(s, h);
     return d ? d->base : h;
@@ -405,50 +448,114 @@ cc_pageh cc_page_base(const cc_store *s, cc_pageh h, const uint8_t **contents)
 int cc_page_new(struct cc_batch *b, cc_pageh like, const uint8_t *src, cc_digest hash, cc_pageh *out)
 {
     cc_store *s = b->store;
-    union { struct diff d; uint8_t room[1024]; } u;
-    /* Differences are never of differences: reading stays one step, and what a base costs is bounded. */
-    const uint8_t *contents;
-    const cc_pageh base = cc_page_base(s, like, &contents);
-    const int words = diff_make(contents, src, &u.d);
-    unsigned slab = CC_SLAB_FRAME;
-    size_t size = CC_PAGE_SIZE;
+    union kept k;
+    size_t size;
     uint32_t loc;
-    if (words >= 0) {
-        size = sizeof(struct diff) + (unsigned)words * sizeof(uint64_t);
-        for (slab = CC_SLAB_DIFF; diff_bytes[slab - CC_SLAB_DIFF] < size; slab++)
-            ;
-    }
+    const unsigned slab = kept_as(s, like, src, &k, &size);
     int err = cc_object_new(b, slab, &loc);
     if (err)
         return err;
-    if (words < 0) {
-        memcpy(cc_item(s, slab, loc), src, size);
-        return page_handle(b, slab, loc, hash, out);
-    }
-    u.d.base = base;
-    u.d.frame = base ? cc_page(s, base)->loc : 0;
-    memcpy(cc_item(s, slab, loc), &u.d, size);
+    memcpy(cc_item(s, slab, loc), slab == CC_SLAB_FRAME ? src : k.bytes, size);
     err = page_handle(b, slab, loc, hash, out);
-    if (!err)
-        cc_ref(s, CC_SLAB_PAGE, u.d.base);
+    if (!err && slab != CC_SLAB_FRAME)
+        cc_ref(s, CC_SLAB_PAGE, k.diff.base);
     return err;
+}
+
+int cc_page_lend(struct cc_batch *b, cc_pageh like, const uint8_t *ram, cc_digest hash, cc_pageh *out)
+{
+    cc_store *s = b->store;
+    uint32_t frame, loc;
+    cc_page_settle(s, like);
+    int err = cc_object_new(b, CC_SLAB_FRAME, &frame);
+    if (err)
+        return err;
+    err = cc_object_new(b, CC_SLAB_LENT, &loc);
+    if (!err) {
+        *(struct cc_lent *)cc_item(s, CC_SLAB_LENT, loc) = (struct cc_lent){.ram = ram, .like = like, .frame = frame};
+        err = page_handle(b, CC_SLAB_LENT, loc, hash, out);
+    }
+    if (err)
+        cc_object_free(b, CC_SLAB_FRAME, frame);
+    else
+        cc_ref(s, CC_SLAB_PAGE, like);
+    return err;
+}
+
+/* The page is lent and this thread has its lock. */
+static void settle(cc_store *s, struct cc_page *p)
+{
+    const uint32_t lent = p->loc;
+    const struct cc_lent l = *(const struct cc_lent *)cc_item(s, CC_SLAB_LENT, lent);
+    union kept k;
+    size_t size;
+    uint32_t loc = l.frame;
+    unsigned slab = kept_as(s, l.like, l.ram, &k, &size);
+    uint64_t unused = cc_object_bytes(s, CC_SLAB_LENT);
+    pthread_mutex_lock(&s->lock);
+    slab_put(&s->slab[CC_SLAB_LENT], &lent, 1);
+    if (slab != CC_SLAB_FRAME && slab_get(&s->slab[slab], &loc, 1)) {
+        slab_put(&s->slab[CC_SLAB_FRAME], &l.frame, 1);
+        unused += CC_PAGE_SIZE - cc_object_bytes(s, slab);
+    } else {
+        slab = CC_SLAB_FRAME;          /* also if the host refuses memory for less */
+    }
+    pthread_mutex_unlock(&s->lock);
+    atomic_fetch_sub_explicit(&s->bytes, unused, memory_order_relaxed);
+    if (slab == CC_SLAB_FRAME)
+        memcpy(cc_item(s, slab, loc), l.ram, CC_PAGE_SIZE);
+    else
+        memcpy(cc_item(s, slab, loc), k.bytes, size);
+    p->loc = loc;
+    atomic_store_explicit(&p->slab, slab, memory_order_release);
+    if (slab != CC_SLAB_FRAME && k.diff.base == l.like)
+        return;                        /* the reference has passed to the difference */
+    if (slab != CC_SLAB_FRAME)
+        cc_ref(s, CC_SLAB_PAGE, k.diff.base);
+    if (l.like) {
+        struct cc_batch b;
+        cc_batch_begin(&b, s, 0);
+        cc_page_drop(&b, l.like);
+        cc_batch_end(&b);
+    }
+}
+
+void cc_page_settle(cc_store *s, cc_pageh h)
+{
+    struct cc_page *p = cc_item(s, CC_SLAB_PAGE, h);
+    if (cc_likely(!h || slab_of(p) != CC_SLAB_LENT))
+        return;
+    pthread_mutex_t *lock = &s->lend[h % CC_LEND_LOCKS];
+    pthread_mutex_lock(lock);
+    if (slab_of(p) == CC_SLAB_LENT)
+        settle(s, p);
+    pthread_mutex_unlock(lock);
 }
 
 void cc_page_drop(struct cc_batch *b, cc_pageh h)
 {
     cc_store *s = b->store;
     while (h && cc_unref(s, CC_SLAB_PAGE, h)) {
-        const struct cc_page p = *cc_page(s, h);
-        const struct diff *d = diff_of(s, &p);
-        const cc_pageh base = d ? d->base : 0;
-        cc_object_free(b, p.slab, p.loc);
+        const struct cc_page *p = cc_page(s, h);
+        const unsigned slab = slab_of(p);
+        cc_pageh next;
+        if (slab == CC_SLAB_LENT) {    /* nobody else knows it any more, also not its machine */
+            const struct cc_lent *l = cc_item(s, slab, p->loc);
+            next = l->like;
+            cc_object_free(b, CC_SLAB_FRAME, l->frame);
+        } else {
+            const struct diff *d = diff_of(s, p);
+            next = d ? d->base : 0;
+        }
+        cc_object_free(b, slab, p->loc);
         cc_object_free(b, CC_SLAB_PAGE, h);
-        h = base;
+        h = next;
     }
 }
 
-void cc_page_read(const cc_store *s, cc_pageh h, uint8_t *dst)
+void cc_page_read(cc_store *s, cc_pageh h, uint8_t *dst)
 {
+    cc_page_settle(s, h);
     const struct diff *d = h ? diff_of(s, cc_page(s, h)) : NULL;
     memcpy(dst, whole(s, h), CC_PAGE_SIZE);
     if (!d)
@@ -459,8 +566,9 @@ void cc_page_read(const cc_store *s, cc_pageh h, uint8_t *dst)
             memcpy(dst + (i * 64 + (unsigned)__builtin_ctzll(map)) * 8, word++, 8);
 }
 
-bool cc_page_equal(const cc_store *s, cc_pageh h, const uint8_t *contents)
+bool cc_page_equal(cc_store *s, cc_pageh h, const uint8_t *contents)
 {
+    cc_page_settle(s, h);
     if (!h || !diff_of(s, cc_page(s, h)))
         return memcmp(whole(s, h), contents, CC_PAGE_SIZE) == 0;
     uint8_t page[CC_PAGE_SIZE];
@@ -468,13 +576,14 @@ bool cc_page_equal(const cc_store *s, cc_pageh h, const uint8_t *contents)
     return memcmp(page, contents, CC_PAGE_SIZE) == 0;
 }
 
-uint64_t cc_page_exclusive(const cc_store *s, cc_pageh h)
+uint64_t cc_page_exclusive(cc_store *s, cc_pageh h)
 {
     uint64_t bytes = 0;
     while (h && atomic_load_explicit(cc_refs(s, CC_SLAB_PAGE, h), memory_order_relaxed) == 1) {
+        cc_page_settle(s, h);
         const struct cc_page *p = cc_page(s, h);
         const struct diff *d = diff_of(s, p);
-        bytes += cc_object_bytes(s, CC_SLAB_PAGE) + cc_object_bytes(s, p->slab);
+        bytes += cc_object_bytes(s, CC_SLAB_PAGE) + cc_object_bytes(s, slab_of(p));
         h = d ? d->base : 0;
     }
     return bytes;

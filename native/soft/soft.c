@@ -352,6 +352,7 @@ const struct cc_vcpu_ops cc_soft_vcpu = {
     .interruptible = soft_interruptible,
     .protect_writes = soft_protect_writes,
     .sync_dirty = soft_sync_dirty,
+    .tells_before_write = true,
     .page_changed = soft_page_changed,
     .set_cache_sizes = soft_set_cache_sizes,
     .translate = cc_soft_translate,

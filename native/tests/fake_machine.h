@@ -86,7 +86,12 @@ static void fake_page_changed(cc_machine *m, uint64_t page)
 
 static const struct cc_vcpu_ops fake_ops = {
     .name = "fake", .get_regs = fake_get_regs, .set_regs = fake_set_regs, .protect_writes = fake_protect_writes,
-    .sync_dirty = fake_sync_dirty, .page_changed = fake_page_changed,
+    .sync_dirty = fake_sync_dirty, .page_changed = fake_page_changed, .tells_before_write = true,
+};
+
+static const struct cc_vcpu_ops fake_logged_ops = {
+    .name = "fake, logged", .get_regs = fake_get_regs, .set_regs = fake_set_regs,
+    .protect_writes = fake_protect_writes, .sync_dirty = fake_sync_dirty, .page_changed = fake_page_changed,
 };
 
 static inline cc_machine *fake_new(cc_store *store, uint64_t npages, bool logged)
@@ -95,7 +100,7 @@ static inline cc_machine *fake_new(cc_store *store, uint64_t npages, bool logged
     struct fake_cpu *c = calloc(1, sizeof *c);
     CHECK(m && c);
     m->cfg = (cc_config){.ram_bytes = npages * CC_PAGE_SIZE, .ns_per_insn = 1, .tsc_khz = 1000000, .cpu_profile = 1};
-    m->ops = &fake_ops;
+    m->ops = logged ? &fake_logged_ops : &fake_ops;
     m->vcpu = c;
     m->store = store;
     m->npages = npages;

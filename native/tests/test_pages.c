@@ -82,6 +82,13 @@ static void census_page(struct census *c, cc_pageh h)
     c->bytes += cc_object_bytes(c->s, CC_SLAB_PAGE) + cc_object_bytes(c->s, p->slab);
     if (p->slab == CC_SLAB_FRAME)
         return;
+    if (p->slab == CC_SLAB_LENT) {     /* with a frame in reserve, and a reference to what it replaced */
+        const struct cc_lent *l = cc_item(c->s, CC_SLAB_LENT, p->loc);
+        c->bytes += cc_object_bytes(c->s, CC_SLAB_FRAME);
+        CHECK(!l->like || cc_page(c->s, l->like)->slab != CC_SLAB_LENT);
+        census_page(c, l->like);
+        return;
+    }
     cc_pageh base;                     /* a difference begins with its base, which is kept whole */
     memcpy(&base, cc_item(c->s, p->slab, p->loc), sizeof base);
     CHECK(!base || cc_page(c->s, base)->slab == CC_SLAB_FRAME);
@@ -282,7 +289,7 @@ static void test_random(uint64_t npages, bool logged, uint64_t seed, unsigned st
 static void test_costs(void)
 {
     cc_store *s = cc_store_new(0);
-    cc_machine *m = fake_new(s, 65536, false);
+    cc_machine *m = fake_new(s, 65536, true);
     cc_snapshot *a, *b, *c;
     CHECK(cc_snapshot_take(m, &a) == CC_OK);
     const uint64_t empty = cc_store_bytes(s);
@@ -309,6 +316,65 @@ static void test_costs(void)
     cc_snapshot_free(b);
     cc_snapshot_free(c);
     fake_free(m);
+    CHECK(cc_store_bytes(s) == 0);
+    cc_store_free(s);
+}
+
+/* What a machine that lends its pages costs, and when contents are copied. */
+static void test_lending(void)
+{
+    cc_store *s = cc_store_new(0);
+    cc_machine *m = fake_new(s, 4096, false), *other = fake_new(s, 4096, false);
+    cc_snapshot *empty, *a, *b;
+    CHECK(cc_snapshot_take(m, &empty) == CC_OK);
+    for (uint64_t p = 10; p < 14; p++)
+        memset(fake_write(m, p), (int)p, CC_PAGE_SIZE);
+    CHECK(cc_snapshot_take(m, &a) == CC_OK);
+    cc_pageh h[4];
+    for (unsigned i = 0; i < 4; i++) {
+        h[i] = cc_tree_find(s, a->root, a->levels, 10 + i);
+        CHECK(cc_page(s, h[i])->slab == CC_SLAB_LENT && (m->page_flags[10 + i] & CC_PF_LENT));
+    }
+    /* Charged as if it were whole, then as what it is. */
+    const uint64_t held = cc_store_bytes(s);
+    fake_write(m, 10)[7] = 1;
+    CHECK(cc_page(s, h[0])->slab == CC_SLAB_FRAME && !(m->page_flags[10] & CC_PF_LENT));
+    CHECK(cc_store_bytes(s) == held - sizeof(struct cc_lent));
+    CHECK(cc_snapshot_take(m, &b) == CC_OK);
+    const cc_pageh word = cc_tree_find(s, b->root, b->levels, 10);
+    CHECK(word != h[0] && cc_page(s, word)->slab == CC_SLAB_LENT);
+    CHECK(cc_tree_find(s, b->root, b->levels, 11) == h[1] && cc_page(s, h[1])->slab == CC_SLAB_LENT);
+    const uint64_t lent = cc_store_bytes(s);
+    fake_write(m, 10)[8] = 1;
+    CHECK(cc_page(s, word)->slab == CC_SLAB_DIFF);
+    CHECK(cc_store_bytes(s) == lent - sizeof(struct cc_lent) - CC_PAGE_SIZE + 128);
+    /* Another machine reads it while it is lent, and the lender writes afterwards. */
+    CHECK(cc_snapshot_restore(other, a) == CC_OK);
+    CHECK(cc_page(s, h[1])->slab == CC_SLAB_FRAME && (m->page_flags[11] & CC_PF_LENT));
+    fake_write(m, 11)[0] = 99;
+    CHECK(other->ram[10 * CC_PAGE_SIZE + 7] == 10 && other->ram[11 * CC_PAGE_SIZE] == 11);
+    /* The lender goes back over pages that it has lent. */
+    memset(fake_write(m, 20), 20, CC_PAGE_SIZE);
+    cc_snapshot *c;
+    CHECK(cc_snapshot_take(m, &c) == CC_OK);
+    CHECK(cc_snapshot_restore(m, empty) == CC_OK && m->ram[20 * CC_PAGE_SIZE] == 0);
+    CHECK(cc_snapshot_restore(m, c) == CC_OK && m->ram[20 * CC_PAGE_SIZE] == 20 && m->ram[11 * CC_PAGE_SIZE] == 99);
+    /* The lender ends before its snapshot; what no snapshot has is not copied. */
+    memset(fake_write(m, 30), 30, CC_PAGE_SIZE);
+    cc_snapshot *d;
+    CHECK(cc_snapshot_take(m, &d) == CC_OK);
+    const cc_pageh last = cc_tree_find(s, d->root, d->levels, 30);
+    CHECK(cc_page(s, last)->slab == CC_SLAB_LENT);
+    fake_free(m);
+    CHECK(cc_page(s, last)->slab == CC_SLAB_FRAME);
+    CHECK(cc_snapshot_restore(other, d) == CC_OK && other->ram[30 * CC_PAGE_SIZE + 4095] == 30);
+    cc_snapshot *all[] = {empty, a, b, c, d};
+    for (unsigned i = 0; i < 5; i++)
+        cc_snapshot_free(all[i]);
+    memset(fake_write(other, 31), 31, CC_PAGE_SIZE);
+    CHECK(cc_snapshot_take(other, &a) == CC_OK);
+    cc_snapshot_free(a);
+    fake_free(other);
     CHECK(cc_store_bytes(s) == 0);
     cc_store_free(s);
 }
@@ -610,6 +676,7 @@ int main(int argc, char **argv)
     if (argc > 1)
         scale = strtoull(argv[1], NULL, 0);
     test_costs();
+    test_lending();
     test_digest_sees();
     test_restore_refuses();
     test_watch_kept();
