@@ -207,6 +207,24 @@ static void clean_page_restore(cc_machine *m, uint64_t page, cc_pageh to)
         page_restore(m, page, to);
 }
 
+/* Looking up waits for memory: for several pages together, before the first is restored. */
+#define AHEAD 16u
+static void dirty_pages_restore(cc_machine *m, const cc_snapshot *s)
+{
+    const uint32_t *page = m->dirty_snap.page;
+    cc_pageh to[AHEAD];
+    for (uint32_t i = 0, n; i < m->dirty_snap.n; i += n) {
+        n = m->dirty_snap.n - i < AHEAD ? m->dirty_snap.n - i : AHEAD;
+        for (uint32_t j = 0; j < n; j++) {
+            __builtin_prefetch(&m->pagemap->hash[page[i + j]], 1);
+            to[j] = cc_tree_find(s->store, s->root, s->levels, page[i + j]);
+            __builtin_prefetch(cc_page(s->store, to[j]));
+        }
+        for (uint32_t j = 0; j < n; j++)
+            page_restore(m, page[i + j], to[j]);
+    }
+}
+
 /* What makes a machine another one; NULL if nothing does.  Host-side cache sizes do not matter. */
 static const char *config_differs(const cc_config *a, const cc_config *b)
 {
@@ -241,10 +259,7 @@ int cc_snapshot_restore(cc_machine *m, cc_snapshot *s)
     if (rc)
         return rc;
     m->ops->sync_dirty(m);
-    for (uint32_t i = 0; i < m->dirty_snap.n; i++) {
-        const uint32_t page = m->dirty_snap.page[i];
-        page_restore(m, page, cc_tree_find(s->store, s->root, s->levels, page));
-    }
+    dirty_pages_restore(m, s);
     cc_tree_diff(m, pm->root, s->root, clean_page_restore);
     pm->sum = s->sum;
     set_clean(m);

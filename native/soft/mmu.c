@@ -32,6 +32,7 @@ enum { ACC_READ, ACC_WRITE, ACC_EXEC };
 
 #define TABLE_MANY 1u                 /* a leaf table reached through several addresses */
 #define BULK_CODE_BYTES_MIN 64
+#define WRITE_LOG_MAX 1024u
 #define TABLE_WRITES_MAX 48           /* stores to one table page before all marks are dropped (host cost only) */
 
 struct cc_tables {
@@ -40,6 +41,8 @@ struct cc_tables {
     uint64_t *leaf;                   /* by page: 0 not a leaf table, TABLE_MANY, or base address | 2 */
     uint8_t *writes;                  /* by page: slow stores since it was marked */
     uint64_t exec_map[1u << (EXEC_MAP_BITS - 6)];   /* hashed virtual pages that have jump-cache entries */
+    cc_tlbe *wlog[WRITE_LOG_MAX];     /* entries that were given a write tag; perhaps several times */
+    uint32_t wlog_n;                  /* more than there is room for: look everywhere */
     cc_tlbe *none;                    /* one entry that never hits, for modes that must take the slow path always */
 };
 
@@ -79,6 +82,7 @@ void cc_tlb_flush(cc_cpu *cpu)
             cpu->tlb_used[i] = 0;
         }
     unmark_tables(cpu);
+    cpu->tables->wlog_n = 0;
     memset(cpu->tables->exec_map, 0, sizeof cpu->tables->exec_map);
     cc_jcache_bump(cpu, 0);
     cc_jcache_bump(cpu, 1);
@@ -104,12 +108,27 @@ static void flush_page(cc_cpu *cpu, uint64_t va)
         cc_jcache_bump(cpu, cc_half(vpage));
 }
 
+/* A snapshot after a short run would take longer to look through the whole TLB than for all else. */
+static void log_write_tag(struct cc_tables *t, cc_tlbe *e)
+{
+    if (t->wlog_n < WRITE_LOG_MAX)
+        t->wlog[t->wlog_n] = e;
+    t->wlog_n += t->wlog_n <= WRITE_LOG_MAX;
+}
+
 void cc_tlb_protect_writes(cc_cpu *cpu)
 {
-    for (unsigned i = 0; i < CC_MMU_COUNT; i++)
-        if (cpu->tlb_used[i])
-            for (size_t k = 0; k < (size_t)1 << cpu->tlb_bits; k++)
-                cpu->tlbs[i][k].wtag = TAG_INVALID;
+    struct cc_tables *t = cpu->tables;
+    if (t->wlog_n <= WRITE_LOG_MAX) {
+        for (uint32_t k = 0; k < t->wlog_n; k++)
+            t->wlog[k]->wtag = TAG_INVALID;
+    } else {
+        for (unsigned i = 0; i < CC_MMU_COUNT; i++)
+            if (cpu->tlb_used[i])
+                for (size_t k = 0; k < (size_t)1 << cpu->tlb_bits; k++)
+                    cpu->tlbs[i][k].wtag = TAG_INVALID;
+    }
+    t->wlog_n = 0;
 }
 
 void cc_tlb_drop_writes_to(cc_cpu *cpu, uint64_t page)
@@ -360,6 +379,7 @@ static bool translate(cc_cpu *cpu, uint64_t va, unsigned acc, unsigned mode, uin
     uint8_t flags = m->page_flags[page];
     if (w.writable && w.dirty && (flags & (CC_PF_DIRTY | CC_PF_WATCHED)) == CC_PF_DIRTY) {
         e->wtag = vpage;
+        log_write_tag(cpu->tables, e);
         m->page_flags[page] = flags | CC_PF_WTAG;
     }
     return true;
@@ -607,6 +627,7 @@ int cc_mmu_new(cc_cpu *cpu, uint32_t tlb_bits)
             return CC_ENOMEM;
         tlb_clear(t->none, 1);
     }
+    cpu->tables->wlog_n = 0;
     for (unsigned i = 0; i < CC_MMU_COUNT; i++) {
         free(cpu->tlbs[i]);
         cpu->tlbs[i] = calloc((size_t)1 << tlb_bits, sizeof(cc_tlbe));
