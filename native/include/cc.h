@@ -322,6 +322,37 @@ uint32_t cc_balloon_pages(const cc_machine *);    /* given up now */
 /* Queue bytes for the guest agent (/dev/hvc0 in Linux); returns how many fitted.  Its answers are CC_EVENT_AGENT. */
 size_t cc_agent_send(cc_machine *, const uint8_t *src, size_t size);
 
+/* ---- coverage: branch edges that the soft CPU records (docs/coverage.md) ------------------------------------------- */
+/* What is recorded, and the counters, are the host's: in no snapshot and no digest, and the guest cannot tell. */
+#define CC_EDGES_KERNEL 1      /* code at privilege levels 0 to 2 */
+#define CC_EDGES_USER 2        /* code at privilege level 3, a map per program */
+#define CC_EDGES_BYTES 65536   /* counters of a map; they stay at 255 */
+#define CC_EDGES_PROGRAMS_MAX 64
+#define CC_TASK_NAME_BYTES 16  /* TASK_COMM_LEN (include/linux/sched.h), zero-padded */
+/* Where a Linux guest says which program runs: physical RAM of the pointer to the current task, of the task by the
+ * pointer (two ranges of virtual addresses that map RAM in order), and of the name in it. */
+typedef struct cc_edges_guest {
+    uint64_t current_gpa;
+    uint64_t linear_base;      /* virtual address of physical 0 in the direct map */
+    uint64_t image_base;       /* the same in the kernel's own mapping, which lies higher */
+    uint32_t name_offset;
+    uint32_t pad;
+} cc_edges_guest;
+/* Start, change or stop recording (0); counters stay.  guest NULL: all user code is one program without a name.  names:
+ * `count` times CC_TASK_NAME_BYTES, the programs to record; count 0: all. */
+int cc_edges_set(cc_machine *, uint32_t what, const cc_edges_guest *guest, const char *names, uint32_t count);
+uint32_t cc_edges_maps(const cc_machine *);      /* 0 if nothing was ever recorded; otherwise the kernel's and programs' */
+/* Map 0 is the kernel's; then programs in the order of their appearance.  Copies CC_EDGES_BYTES and the name. */
+int cc_edges_read(cc_machine *, uint32_t map, char *name, uint8_t *dst);
+void cc_edges_clear(cc_machine *);               /* counters to 0; programs are forgotten */
+
+/* AFL's classes of counters: 1, 2, 3, 4-7, 8-15, 16-31, 32-127, 128 and more, as one bit each. */
+void cc_coverage_classify(const uint8_t *counters, uint8_t *bits, size_t size);
+/* into |= bits; the number of bits that are new in it.  cells: of bytes that were 0. */
+uint64_t cc_coverage_merge(uint8_t *into, const uint8_t *bits, size_t size, uint64_t *cells);
+/* The same number without merging. */
+uint64_t cc_coverage_new(const uint8_t *known, const uint8_t *bits, size_t size, uint64_t *cells);
+
 /* ---- snapshots, digests ------------------------------------------------------------------------------------------ */
 int cc_snapshot_take(cc_machine *, cc_snapshot **out);
 int cc_snapshot_restore(cc_machine *, cc_snapshot *);   /* the machine has the snapshot's configuration */

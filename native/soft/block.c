@@ -22,6 +22,7 @@ struct cc_codecache {
 };
 
 #define BLOCK_BYTES_MAX (sizeof(cc_block) + CC_BLOCK_OPS_MAX * sizeof(cc_op))
+#define PAD_BYTES ((sizeof(cc_block) + sizeof(cc_pad_op) + 63) & ~(size_t)63)
 
 static unsigned block_hash(uint64_t gpa, uint64_t vbase, unsigned user)
 {
@@ -323,6 +324,8 @@ const cc_op *cc_goto_slow(cc_cpu *cpu, uint64_t pc, int64_t budget)
 const cc_op *cc_block_short(cc_cpu *cpu, cc_block *b, int64_t budget)
 {
     uint64_t pc = b->vbase + b->off;
+    if (cc_unlikely(!b->nops))
+        cc_edge_pad_count(cpu, b);
     budget += b->n;
     if (budget == 0)
         return cc_exit(cpu, pc, 0);
@@ -332,25 +335,41 @@ const cc_op *cc_block_short(cc_cpu *cpu, cc_block *b, int64_t budget)
     return enter(cpu, s, budget);
 }
 
+/* What a link to b has to hold.  There is room for a pad. */
+static cc_block *counted(cc_cpu *cpu, cc_block *b, const cc_op *op, uint64_t pc)
+{
+    struct cc_codecache *c = cpu->code;
+    cc_block *pad = (cc_block *)(c->arena + c->used);
+    c->used += PAD_BYTES;
+    cc_edge_pad_set(cpu, pad, b, op, pc);
+    return pad;
+}
+
 static const cc_op *link_to(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t pc, bool taken)
 {
     struct cc_codecache *c = cpu->code;
+    const bool edge = cc_edge_op(cpu, op);
+    if (edge)
+        cc_edge_count(cpu, op, pc);
     if (budget <= 0 || cpu->leave)
         return cc_exit(cpu, pc, budget);
     uint64_t epoch = c->epoch;
     bool in_page = ((pc ^ cpu->r[CC_R_PAGE]) & ~0xfffull) == 0;
     unsigned half = op->x;
     cc_link *l = (cc_link *)(uintptr_t)(op + 1);
+    if (edge && c->size - c->used < BLOCK_BYTES_MAX + 64 + PAD_BYTES)
+        cc_code_flush(cpu);
     cc_block *b = cc_block_at(cpu, pc);
     if (!b)
         return fetch_fault(cpu, pc, budget);
     if (c->epoch == epoch && (in_page || half == cc_half(pc))) {
         uint32_t gen = (uint32_t)cpu->jgen[cc_half(pc)];
+        cc_block *to = edge ? counted(cpu, b, op, pc) : b;
         if (taken) {
-            l->taken = b;
+            l->taken = to;
             l->taken_gen = gen;
         } else {
-            l->fall = b;
+            l->fall = to;
             l->fall_gen = gen;
         }
     }

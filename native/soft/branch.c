@@ -176,6 +176,8 @@ static __attribute__((noinline, cold)) const cc_op *jump_slow(cc_cpu *cpu, const
 {
     if (!cc_canonical(target))
         return cc_op_gp0(cpu, op, budget);
+    if (cc_edges_on(cpu, cpu->cpl == 3))
+        cc_edge_count(cpu, op, target);
     return cpu->leave ? cc_exit(cpu, target, budget) : cc_goto_slow(cpu, target, budget);
 }
 static __attribute__((noinline, cold)) const cc_op *call_to_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t target)
@@ -184,17 +186,24 @@ static __attribute__((noinline, cold)) const cc_op *call_to_slow(cc_cpu *cpu, co
         return cc_op_gp0(cpu, op, budget);
     if (!push_return_slow(cpu, op, budget))
         return cc_op_fault(cpu, op, budget);
+    if (cc_edges_on(cpu, cpu->cpl == 3))
+        cc_edge_count(cpu, op, target);
     return cpu->leave ? cc_exit(cpu, target, budget) : cc_goto_slow(cpu, target, budget);
 }
-static inline __attribute__((always_inline)) const cc_op *jump_to(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t target)
+/* edges: a constant; the decoder chooses the handlers that count while edges are recorded. */
+static inline __attribute__((always_inline)) const cc_op *jump_to(cc_cpu *cpu, const cc_op *op, int64_t budget,
+                                                                  uint64_t target, bool edges)
 {
     cc_block *t = cc_jcache_find(cpu, target);
     if (cc_unlikely(!t || cpu->leave))
         return jump_slow(cpu, op, budget, target);
+    if (edges)
+        cc_edge_count(cpu, op, target);
     cpu->r[CC_R_PAGE] = t->vbase;
     CC_ENTER_BLOCK(t);
 }
-static inline __attribute__((always_inline)) const cc_op *call_to(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t target)
+static inline __attribute__((always_inline)) const cc_op *call_to(cc_cpu *cpu, const cc_op *op, int64_t budget,
+                                                                  uint64_t target, bool edges)
 {
     uint64_t va = cpu->r[CC_RSP] - 8, ret_pc = cc_op_next_pc(cpu, op);
     cc_block *t = cc_jcache_find(cpu, target);
@@ -203,26 +212,32 @@ static inline __attribute__((always_inline)) const cc_op *call_to(cc_cpu *cpu, c
         return call_to_slow(cpu, op, budget, target);
     memcpy((void *)(va + e->addend), &ret_pc, 8);
     cpu->r[CC_RSP] = va;
+    if (edges)
+        cc_edge_count(cpu, op, target);
     cpu->r[CC_R_PAGE] = t->vbase;
     CC_ENTER_BLOCK(t);
 }
-static CC_OP(jmp_r) { return jump_to(cpu, op, budget, cpu->r[op->b]); }
-static CC_OP(call_r) { return call_to(cpu, op, budget, cpu->r[op->b]); }
-static CC_OP(jmp_m)
-{
-    uint64_t target;
-    if (!cc_ld64(cpu, op, budget, cc_ea(cpu, op), &target))
-        return cc_op_fault(cpu, op, budget);
-    return jump_to(cpu, op, budget, target);
-}
-static CC_OP(call_m)
-{
-    uint64_t target;
-    if (!cc_ld64(cpu, op, budget, cc_ea(cpu, op), &target))
-        return cc_op_fault(cpu, op, budget);
-    return call_to(cpu, op, budget, target);
-}
-const cc_opfn cc_jmp_r = jmp_r, cc_jmp_m = jmp_m, cc_call_r = call_r, cc_call_m = call_m;
+#define INDIRECT(NAME, EDGES)                                                                                          \
+    static CC_OP(jmp_r_##NAME) { return jump_to(cpu, op, budget, cpu->r[op->b], EDGES); }                              \
+    static CC_OP(call_r_##NAME) { return call_to(cpu, op, budget, cpu->r[op->b], EDGES); }                             \
+    static CC_OP(jmp_m_##NAME)                                                                                         \
+    {                                                                                                                  \
+        uint64_t target;                                                                                               \
+        if (!cc_ld64(cpu, op, budget, cc_ea(cpu, op), &target))                                                        \
+            return cc_op_fault(cpu, op, budget);                                                                       \
+        return jump_to(cpu, op, budget, target, EDGES);                                                                \
+    }                                                                                                                  \
+    static CC_OP(call_m_##NAME)                                                                                        \
+    {                                                                                                                  \
+        uint64_t target;                                                                                               \
+        if (!cc_ld64(cpu, op, budget, cc_ea(cpu, op), &target))                                                        \
+            return cc_op_fault(cpu, op, budget);                                                                       \
+        return call_to(cpu, op, budget, target, EDGES);                                                                \
+    }
+INDIRECT(plain, false)
+INDIRECT(edge, true)
+const cc_opfn cc_jmp_r[2] = {jmp_r_plain, jmp_r_edge}, cc_jmp_m[2] = {jmp_m_plain, jmp_m_edge};
+const cc_opfn cc_call_r[2] = {call_r_plain, call_r_edge}, cc_call_m[2] = {call_m_plain, call_m_edge};
 
 /* ---- LOOPNE, LOOPE, LOOP, JRCXZ (op->r: the counter is ECX) --------------------------------------------------------------- */
 static inline bool loop_taken(cc_cpu *cpu, const cc_op *op, unsigned kind)

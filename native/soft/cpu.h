@@ -57,6 +57,8 @@ struct cc_op {
 #define CC_SS_STACK 0x40u
 /* Direct branch: the displacement from the page's start wrapped and lacks 2^32. */
 #define CC_SS_WRAP 0x20u
+/* Conditional branch: where it goes is worth recording (edges.c). */
+#define CC_SS_EDGES 0x10u
 
 typedef union cc_xmm {
     uint64_t q[2]; uint32_t d[4]; uint16_t w[8]; uint8_t b[16];
@@ -199,6 +201,9 @@ struct cc_cpu {
     struct cc_tables *tables;        /* mmu.c: which pages hold page tables that were walked */
     cc_jentry *jcache;
     uint8_t fault_pending;           /* a fault was recorded by a block that then exited */
+    uint8_t edges;                   /* CC_EDGES_*: what is recorded (edges.c) */
+    uint8_t *edge_user;              /* the counters of the program that runs; valid while user edges are recorded */
+    struct cc_edges *edge_maps;      /* edges.c; NULL until something is recorded */
     uint64_t trap_db;                /* pending single-step / data breakpoint bits for DR6, delivered at the boundary */
     uint8_t tf_checked;              /* SYSCALL and SYSRET: the single-step trap was decided by the new TF */
     int64_t tramp_budget;            /* CC_TRAMPOLINE builds: the budget between two handlers */

@@ -232,7 +232,7 @@ typedef struct build {
     cc_cpu *cpu;
     cc_block *b;
     unsigned nops, ninsns, linked;
-    bool done;
+    bool done, edges;          /* edges: they are recorded of this code */
     uint8_t fx[CC_BLOCK_OPS_MAX];
     cc_opfn nf[CC_BLOCK_OPS_MAX];
     uint8_t kind;              /* flag source at this point: index into cc_jcc_in */
@@ -344,7 +344,7 @@ static bool direct(build *w, const insn *in, cc_op *op, bool falls)
 {
     int64_t t = (int64_t)op->off + in->len + in->imm;
     op->disp = (int32_t)t;
-    op->ss = t > INT32_MAX ? CC_SS_WRAP : 0;
+    op->ss = (uint8_t)((t > INT32_MAX ? CC_SS_WRAP : 0) | (falls ? CC_SS_EDGES : 0));
     op->x = (uint8_t)cc_half(w->b->vbase + (uint64_t)t);
     return t >= 0 && t < 4096 && (!falls || op->off + in->len < 4096);
 }
@@ -372,7 +372,7 @@ static void jcc(build *w, const insn *in, cc_op *op, unsigned cond)
             prev->fn = fused;
             prev->disp = op->disp;
             prev->x = op->x;
-            prev->ss = 0;
+            prev->ss = CC_SS_EDGES;
             prev->len = (uint8_t)(prev->len + in->len);
             w->fx[w->nops - 1] = FX_BARRIER;
             w->nf[w->nops - 1] = NULL;
@@ -667,10 +667,10 @@ static void decode_map0(build *w, const insn *in, cc_op *op)
         if (o == 0xfe)
             break;
         if (d->reg == 2) {
-            op->fn = d->mem ? cc_call_m : cc_call_r;
+            op->fn = (d->mem ? cc_call_m : cc_call_r)[w->edges];
             w->done = true;
         } else if (d->reg == 4) {
-            op->fn = d->mem ? cc_jmp_m : cc_jmp_r;
+            op->fn = (d->mem ? cc_jmp_m : cc_jmp_r)[w->edges];
             w->done = true;
         } else if (d->reg == 6) {
             if (!d->mem)
@@ -903,7 +903,7 @@ static void drop_dead_flags(build *w, unsigned n)
 
 bool cc_decode_block(cc_cpu *cpu, cc_block *b, const uint8_t *code, unsigned avail, unsigned off, uint32_t max)
 {
-    build w = {.cpu = cpu, .b = b, .kind = K_UNKNOWN};
+    build w = {.cpu = cpu, .b = b, .kind = K_UNKNOWN, .edges = cc_edges_on(cpu, b->user)};
     unsigned at = 0;
 
     if (max > CC_BLOCK_INSNS_MAX)

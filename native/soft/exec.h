@@ -143,6 +143,37 @@ void cc_code_written(cc_cpu *cpu, uint64_t gpa, uint64_t size);
 void cc_jcache_bump(cc_cpu *cpu, unsigned half);
 void cc_jcache_add(cc_cpu *cpu, uint64_t pc, cc_block *b);
 
+/* ---- branch edges (edges.c) -------------------------------------------------------------------------------------------- */
+/*
+ * While edges are recorded, the link of a conditional branch leads to a pad: a block without instructions of its own that
+ * counts the edge and goes on to the target's ops.  It repeats the target's n, so entering it deducts the target's
+ * instructions.  Without recording there are no pads, and handlers are the same either way.
+ */
+typedef struct cc_pad_op {
+    cc_opfn fn;
+    union { uint8_t *counter; uint64_t index; };    /* kernel; user: in cpu->edge_user */
+    const cc_op *to;
+} cc_pad_op;
+_Static_assert(sizeof(cc_pad_op) == sizeof(cc_op), "a pad's only op");
+
+static inline bool cc_edges_on(const cc_cpu *cpu, bool user)
+{
+    return (cpu->edges & (user ? CC_EDGES_USER : CC_EDGES_KERNEL)) != 0;
+}
+
+/* Does this op, which has links, have edges to record? */
+static inline bool cc_edge_op(const cc_cpu *cpu, const cc_op *op)
+{
+    return (op->ss & CC_SS_EDGES) && cc_edges_on(cpu, cpu->cpl == 3);
+}
+/* The branch op, which has retired, went to pc. */
+void cc_edge_count(cc_cpu *cpu, const cc_op *op, uint64_t pc);
+void cc_edge_pad_set(cc_cpu *cpu, cc_block *pad, const cc_block *to, const cc_op *op, uint64_t pc);
+void cc_edge_pad_count(cc_cpu *cpu, const cc_block *pad);
+/* User code is about to run: find out whose it is. */
+void cc_edges_enter_user(cc_cpu *cpu);
+void cc_edges_free(cc_cpu *cpu);
+
 /* ---- decoder (decode.c) ------------------------------------------------------------------------------------------------ */
 /*
  * Decode instructions from code (avail bytes, at page offset off) into b until a terminator, the page's end, `max`

@@ -148,7 +148,8 @@ extern const cc_opfn cc_lahf, cc_sahf, cc_clc, cc_stc, cc_cmc, cc_cld, cc_std, c
 extern const cc_opfn cc_moffs_load[4], cc_moffs_store[4];   /* imm64 = address without segment base */
 
 /* branch.c */
-extern const cc_opfn cc_jmp_in, cc_jmp_out, cc_call_in, cc_call_out, cc_ret, cc_ret_imm, cc_jmp_r, cc_jmp_m, cc_call_r, cc_call_m;
+extern const cc_opfn cc_jmp_in, cc_jmp_out, cc_call_in, cc_call_out, cc_ret, cc_ret_imm;
+extern const cc_opfn cc_jmp_r[2], cc_jmp_m[2], cc_call_r[2], cc_call_m[2];     /* [edges are recorded] */
 extern const cc_opfn cc_block_end_in, cc_block_end_out;
 /* flag source known to the decoder: 0 unknown, 1..4 SUB of that size, 5 logic, 6 any lazy kind */
 #define CC_JCC_KINDS 7

@@ -69,6 +69,8 @@ void cc_set_cpl(cc_cpu *cpu, unsigned cpl)
     for (unsigned h = 0; h < 2; h++)
         cpu->jkey[h] = (cpu->jkey[h] & ~(1ull << 62)) | (uint64_t)(cpl == 3) << 62;
     cc_mmu_mode_changed(cpu);
+    if (cpl == 3 && cpu->edges)
+        cc_edges_enter_user(cpu);
 }
 
 static bool gp(cc_cpu *cpu, uint32_t code) { cc_raise_code(cpu, EXC_GP, code); return false; }

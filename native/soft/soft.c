@@ -313,6 +313,7 @@ static void soft_destroy(cc_machine *m)
     if (!cpu)
         return;
     cc_code_free(cpu);
+    cc_edges_free(cpu);
     cc_mmu_free(cpu);
     free(cpu);
     m->vcpu = NULL;
