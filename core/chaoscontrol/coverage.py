@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .loader import Symbol
     from .machine import DeterministicVm
 
 CELLS = lib.CC_EDGES_BYTES
@@ -31,11 +30,6 @@ CLASSES = ("1", "2", "3", "4-7", "8-15", "16-31", "32-127", "128+")
 _MAGIC = b"cccov\x01"
 _ZEROS = bytes(CELLS)
 _NONZERO = re.compile(rb"[^\0]+")
-_TASK_BYTES_MAX = 16384
-_KERNEL_IMAGE_BASE = 0xFFFF_FFFF_8000_0000
-"""__START_KERNEL_map (arch/x86/include/asm/page_64_types.h): the loader places kernels where they are linked."""
-_KERNEL_LINEAR_BASE = 0xFFFF_8880_0000_0000
-"""__PAGE_OFFSET_BASE_L4: the direct map of kernels with four levels and without memory randomisation."""
 
 
 class Source(Choice):
@@ -103,7 +97,7 @@ class CoverageMap:
         found: list[tuple[Source, str, bytes]] = []
         if vm.coverage_active:
             found.append((Source.SDK, "", vm.read_coverage_bitmap()))
-        for program, counters in vm.edge_maps():
+        for program, counters in vm.edges.maps():
             found.append((Source.KERNEL, "", counters) if program is None else (Source.USER, program, counters))
         for source, program, counters in found:
             growth = self.add_counters(source, program, counters)
@@ -250,6 +244,8 @@ class CoverageMap:
                     raise _damaged()
                 bits[at : at + len(run)] = run
                 at += len(run)
+            if bits == _ZEROS:
+                raise _damaged()
             made._maps[key] = bits
         if not reader.at_end or made.to_bytes() != data:
             raise _damaged()
@@ -319,34 +315,3 @@ class _Reader:
             return Source(self.take(1)[0]), self.take(self.number()).decode()
         except ValueError:
             raise _damaged() from None
-
-
-# ---- whose code a guest runs ----
-
-
-class TaskLayout(Record):
-    """Where a Linux guest says which program runs: the pointer to the current task, and the name in the task."""
-
-    current_gpa: int
-    name_offset: int
-    linear_base: int = _KERNEL_LINEAR_BASE
-    image_base: int = _KERNEL_IMAGE_BASE
-
-
-def find_tasks(vm: DeterministicVm, kernel_symbols: Iterable[Symbol]) -> TaskLayout:
-    """The layout in a machine that has a kernel in memory, booted or not, from the kernel's symbols.
-
-    The first task is in the image and is called "swapper", which gives the name's offset: no debug information is
-    needed. For kernels without SMP; raises UsageError for others.
-    """
-    wanted = {s.name: s.address for s in kernel_symbols if s.name in ("current_task", "init_task")}
-    ends = {name: address - _KERNEL_IMAGE_BASE for name, address in wanted.items()}
-    if len(ends) != 2 or not all(0 <= at <= vm.config.memory_bytes - _TASK_BYTES_MAX for at in ends.values()):
-        raise UsageError(
-            "the kernel's symbols do not say where its current task is",
-            hint="give the symbols of this kernel, built without SMP",
-        )
-    offset = vm.read_memory(ends["init_task"], _TASK_BYTES_MAX).find(b"swapper")
-    if offset < 0:
-        raise UsageError("the first task is not where the symbols say", hint="give the symbols of this very kernel")
-    return TaskLayout(ends["current_task"], offset)

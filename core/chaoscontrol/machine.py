@@ -22,12 +22,12 @@ from .values import ConsoleMark, Digest, PropertyCounts, RawEvent, Stats, Stop, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from types import TracebackType
 
     from ._native import CData
-    from .coverage import TaskLayout
     from .disk import Disk
+    from .edges import EdgeRecorder
     from .loader import BootFiles
     from .registers import Registers
 
@@ -40,7 +40,6 @@ invisible to the guest, since a run stops at exactly the asked instruction."""
 PATTERN_BYTES_MAX = 255
 CONSOLE_CHUNK_BYTES = 1 << 16
 EVENT_CHUNK_BYTES = 1 << 16
-_TASK_NAME_BYTES = lib.CC_TASK_NAME_BYTES
 _EVENT_HEAD = struct.Struct("<QQII")
 
 
@@ -470,51 +469,22 @@ class DeterministicVm(MachineFaults):
 
     def read_coverage_bitmap(self) -> bytes:
         """The 65536 saturating counters of the guest SDK; they mean something while coverage_active."""
-        from .protocol import COVERAGE_GPA
+        from .protocol import COVERAGE_BYTES, COVERAGE_GPA
 
-        return self.read_memory(COVERAGE_GPA, lib.CC_EDGES_BYTES)
+        return self.read_memory(COVERAGE_GPA, COVERAGE_BYTES)
 
     def clear_coverage_bitmap(self) -> None:
         """Zeroes them. They are guest memory, so this changes the machine's state, as an input does."""
-        from .protocol import COVERAGE_GPA
+        from .protocol import COVERAGE_BYTES, COVERAGE_GPA
 
-        self.write_memory(COVERAGE_GPA, bytes(lib.CC_EDGES_BYTES))
+        self.write_memory(COVERAGE_GPA, bytes(COVERAGE_BYTES))
 
-    def record_edges(
-        self, *, kernel: bool = False, user: bool = False, programs: Sequence[str] = (), tasks: TaskLayout | None = None
-    ) -> None:
-        """Starts, changes or (without arguments) stops recording branch edges; counters stay. The guest cannot tell.
+    @property
+    def edges(self) -> EdgeRecorder:
+        """Records branch edges of the guest's code while it runs."""
+        from .edges import EdgeRecorder
 
-        programs: names as `ps` shows them, cut to 15 bytes; empty: every program. tasks: where the guest kernel says
-        which one runs, from coverage.find_tasks(); without it all user code is one program named "". Raises UsageError
-        for more than 64 programs, and EngineError on KVM.
-        """
-        names = b"".join(name.encode()[: _TASK_NAME_BYTES - 1].ljust(_TASK_NAME_BYTES, b"\0") for name in programs)
-        what = (lib.CC_EDGES_KERNEL if kernel else 0) | (lib.CC_EDGES_USER if user or programs else 0)
-        guest = ffi.NULL
-        if tasks is not None:
-            guest = ffi.new("cc_edges_guest *")
-            guest.current_gpa, guest.name_offset = tasks.current_gpa, tasks.name_offset
-            guest.linear_base, guest.image_base = tasks.linear_base, tasks.image_base
-        self._check(lib.cc_edges_set(self._use(), what, guest, ffi.from_buffer(names), len(programs)))
-
-    def edge_maps(self) -> list[tuple[str | None, bytes]]:
-        """Counters by program name (None: the kernel), programs in the order of their first appearance.
-
-        They are the host's and in no snapshot: restoring leaves them, running a stretch again adds to them.
-        """
-        native = self._use()
-        name, counters = ffi.new("char[]", _TASK_NAME_BYTES), ffi.new("uint8_t[]", lib.CC_EDGES_BYTES)
-        found: list[tuple[str | None, bytes]] = []
-        for i in range(lib.cc_edges_maps(native)):
-            self._check(lib.cc_edges_read(native, i, name, counters))
-            program = ffi.string(name, _TASK_NAME_BYTES).decode(errors="replace") if i else None
-            found.append((program, ffi.buffer(counters)[:]))
-        return found
-
-    def clear_edges(self) -> None:
-        """Sets the counters to 0 and forgets the programs seen."""
-        lib.cc_edges_clear(self._use())
+        return EdgeRecorder(self._use, self._check)
 
     # ---- snapshots ----
 

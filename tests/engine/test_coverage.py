@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaoscontrol import DeterministicVm, EngineError, Symbol, UsageError, VmConfig, image_path, symbols
-from chaoscontrol.coverage import CELLS, Source, collect, find_tasks
+from chaoscontrol.coverage import CELLS, Source, collect
+from chaoscontrol.edges import find_tasks
 from chaoscontrol.machine import decode_length, kvm_unavailable
 
 if str(ROOT) not in sys.path:  # guest/ is a tool of the repository, not an installed package
@@ -41,14 +42,14 @@ def expected(edges: dict[tuple[int, int], int]) -> dict[int, int]:
 
 def counted(vm: DeterministicVm) -> dict[int, int]:
     """Non-zero cells of the kernel's map: a flat guest runs at privilege level 0."""
-    name, counters = vm.edge_maps()[0]
+    name, counters = vm.edges.maps()[0]
     assert name is None
     return {i: n for i, n in enumerate(counters) if n}
 
 
 def run_flat(text: str, **config: object) -> DeterministicVm:
     vm = start(text, **config)
-    vm.record_edges(kernel=True)
+    vm.edges.record(kernel=True)
     assert vm.run(instret=1_000_000).kind.name == "HALTED"
     return vm
 
@@ -182,7 +183,7 @@ def test_every_edge_of_a_single_stepped_run_and_no_other(guest: str) -> None:
             if length:
                 edges[rip + length, following] += 1
             rip = following
-        vm.record_edges(kernel=True)
+        vm.edges.record(kernel=True)
         vm.run(instret=steps)
         assert counted(vm) == expected(dict(edges))
         assert (len(edges) > 10) == (guest is BRANCHY), "REP goes back to itself, but is no branch"
@@ -196,9 +197,9 @@ SPAN = 400_000
 @functools.cache
 def straight(guest: str) -> tuple[bytes, int]:
     with start(guest) as vm:
-        vm.record_edges(kernel=True)
+        vm.edges.record(kernel=True)
         vm.run(instret=SPAN)
-        return vm.edge_maps()[0][1], vm.digest()
+        return vm.edges.maps()[0][1], vm.digest()
 
 
 cuts = st.lists(st.tuples(st.integers(0, SPAN), st.integers(0, 40)), max_size=12)
@@ -212,14 +213,14 @@ def test_slices_steps_and_cache_sizes_do_not_matter(
 ) -> None:
     with start(guest) as vm:
         vm.set_cache_sizes(tlb_bits=tlb_bits, code_cache_kib=kib)
-        vm.record_edges(kernel=True)
+        vm.edges.record(kernel=True)
         for at, steps in sorted(cuts):
             vm.run(instret=at)
             for _ in range(steps):
                 vm.step()
         if vm.instret <= SPAN:
             vm.run(instret=SPAN)
-            assert (vm.edge_maps()[0][1], vm.digest()) == straight(guest)
+            assert (vm.edges.maps()[0][1], vm.digest()) == straight(guest)
 
 
 @pytest.mark.parametrize("guest", [BRANCHY, TIMER], ids=["branchy", "interrupts"])
@@ -227,28 +228,28 @@ def test_a_stretch_after_a_restore_gives_the_same_map(guest: str) -> None:
     with start(guest) as vm:
         vm.run(instret=100_003)
         base = vm.snapshot()
-        vm.record_edges(kernel=True)
+        vm.edges.record(kernel=True)
         vm.run(instret=200_000)
-        first = vm.edge_maps()
+        first = vm.edges.maps()
         vm.run(instret=300_000)
         vm.restore(base)
-        vm.clear_edges()
+        vm.edges.clear()
         vm.run(instret=200_000)
-        assert vm.edge_maps() == first
+        assert vm.edges.maps() == first
         with vm.fork() as other:
             other.restore(base)
-            other.record_edges(kernel=True)
+            other.edges.record(kernel=True)
             other.run(instret=200_000)
-            assert other.edge_maps() == first
+            assert other.edges.maps() == first
 
 
 def test_recording_can_be_switched_at_any_time_and_changes_nothing() -> None:
     with start(BRANCHY) as vm, start(BRANCHY) as plain:
         sums: list[int] = []
         for i in range(1, 41):
-            vm.record_edges(kernel=i % 2 == 0)
+            vm.edges.record(kernel=i % 2 == 0)
             vm.run(instret=i * 1000)
-            sums.append(sum(vm.edge_maps()[0][1]) if vm.edge_maps() else 0)
+            sums.append(sum(vm.edges.maps()[0][1]) if vm.edges.maps() else 0)
         plain.run(instret=40_000)
         assert vm.digest() == plain.digest()
         assert sums[0] == 0
@@ -262,9 +263,9 @@ def test_recording_can_be_switched_at_any_time_and_changes_nothing() -> None:
 def test_too_many_programs_and_bad_kinds_are_refused() -> None:
     with start("hlt") as vm:
         with pytest.raises(UsageError, match="65 programs: at most 64"):
-            vm.record_edges(programs=[f"p{i}" for i in range(65)])
-        assert vm.edge_maps() == []
-        vm.clear_edges()
+            vm.edges.record(programs=[f"p{i}" for i in range(65)])
+        assert vm.edges.maps() == []
+        vm.edges.clear()
         with pytest.raises(UsageError, match="symbols"):
             find_tasks(vm, [])
 
@@ -272,7 +273,7 @@ def test_too_many_programs_and_bad_kinds_are_refused() -> None:
 @pytest.mark.skipif(kvm_unavailable() is not None, reason="needs KVM")
 def test_kvm_says_that_it_cannot() -> None:
     with DeterministicVm(VmConfig(vcpu="kvm")) as vm, pytest.raises(EngineError, match="soft vCPU only"):
-        vm.record_edges(kernel=True)
+        vm.edges.record(kernel=True)
 
 
 # ---- Linux ----
@@ -290,7 +291,7 @@ def linux(initrd: bytes | str | None = None, **caches: int) -> DeterministicVm:
     vm.load_kernel(image_path("vmlinux"), initrd or image_path("hello"))
     if caches:
         vm.set_cache_sizes(**caches)
-    vm.record_edges(kernel=True, user=True, tasks=find_tasks(vm, kernel_symbols()))
+    vm.edges.record(kernel=True, user=True, tasks=find_tasks(vm, kernel_symbols()))
     return vm
 
 
@@ -299,11 +300,11 @@ def test_a_boot_has_the_same_edges_every_time() -> None:
     for caches in ({}, {}, {"tlb_bits": 5, "code_cache_kib": 64}):
         with linux(**caches) as vm:
             vm.run(console=LINE)
-            maps.append((vm.edge_maps(), vm.digest()))
+            maps.append((vm.edges.maps(), vm.digest()))
     with linux() as vm:
-        vm.record_edges()
+        vm.edges.stop()
         vm.run(console=LINE)
-        assert vm.edge_maps() == [(None, bytes(CELLS))]
+        assert vm.edges.maps() == [(None, bytes(CELLS))]
         quiet = vm.digest()
     assert maps[0] == maps[1] == maps[2]
     edges, digest = maps[0]  # type: ignore[misc]
@@ -382,7 +383,7 @@ def test_programs_are_told_apart_by_name() -> None:
     initrd = programs_initrd()
     with linux(initrd) as vm, linux(initrd) as chosen, linux(initrd) as sliced:
         vm.run(console="all done")
-        maps = dict(vm.edge_maps())
+        maps = dict(vm.edges.maps())
         assert list(maps) == [None, "init", "plain", "pie", "a-program-with-"]
         loop = {s.name: s.address for s in symbols(compiled(LOOP_C, "-static", "-no-pie", "-fno-pie"))}
         taken, left = cell(loop["after"], loop["again"]), cell(loop["after"], loop["after"])
@@ -393,11 +394,11 @@ def test_programs_are_told_apart_by_name() -> None:
         assert sorted(n for n in maps["pie"] if n) == [1, 199]
 
         tasks = find_tasks(chosen, kernel_symbols())
-        chosen.record_edges(programs=["pie", "a-program-with-a-long-name"], tasks=tasks)
+        chosen.edges.record(programs=["pie", "a-program-with-a-long-name"], tasks=tasks)
         chosen.run(console="all done")
-        assert [name for name, _ in chosen.edge_maps()] == [None, "pie", "a-program-with-"]
-        assert dict(chosen.edge_maps())["pie"] == maps["pie"]
-        assert not any(chosen.edge_maps()[0][1])
+        assert [name for name, _ in chosen.edges.maps()] == [None, "pie", "a-program-with-"]
+        assert dict(chosen.edges.maps())["pie"] == maps["pie"]
+        assert not any(chosen.edges.maps()[0][1])
         assert chosen.digest() == vm.digest()
 
         end = vm.instret
@@ -407,23 +408,23 @@ def test_programs_are_told_apart_by_name() -> None:
                 base = sliced.snapshot()  # a restore in the middle of a program finds out whose code it is
                 sliced.restore(base)
         sliced.run(instret=end)
-        assert sliced.edge_maps() == vm.edge_maps()
+        assert sliced.edges.maps() == vm.edges.maps()
         assert sliced.digest() == vm.digest()
 
 
 def test_recording_that_starts_inside_a_program_counts_the_rest_of_it() -> None:
     with linux(programs_initrd()) as vm:
         tasks = find_tasks(vm, kernel_symbols())
-        vm.record_edges()
+        vm.edges.stop()
         base = vm.snapshot()
 
         def pie_until(instret: int | None) -> list[int]:
             vm.restore(base)
-            vm.clear_edges()
-            vm.record_edges(programs=["pie"], tasks=tasks)
+            vm.edges.clear()
+            vm.edges.record(programs=["pie"], tasks=tasks)
             vm.run(instret=instret, console="all done")
-            vm.record_edges()
-            return list(dict(vm.edge_maps()).get("pie", bytes(CELLS)))
+            vm.edges.stop()
+            return list(dict(vm.edges.maps()).get("pie", bytes(CELLS)))
 
         whole = pie_until(None)
         low, high = 0, vm.instret
@@ -432,10 +433,10 @@ def test_recording_that_starts_inside_a_program_counts_the_rest_of_it() -> None:
             low, high = (low, middle) if max(pie_until(middle)) >= 50 else (middle, high)
         begun = pie_until(high)
         assert (max(whole), max(begun)) == (199, 50)
-        vm.clear_edges()
-        vm.record_edges(programs=["pie"], tasks=tasks)
+        vm.edges.clear()
+        vm.edges.record(programs=["pie"], tasks=tasks)
         vm.run(console="all done")
-        rest = dict(vm.edge_maps())["pie"]
+        rest = dict(vm.edges.maps())["pie"]
         assert [a + b for a, b in zip(begun, rest, strict=True)] == whole
 
 

@@ -115,13 +115,14 @@ def test_the_serial_form_is_exact(a: CoverageMap) -> None:
 @settings(deadline=None)
 @given(maps(), st.integers(0, 10_000), st.integers(0, 255))
 def test_damage_is_a_clear_error_or_another_map(a: CoverageMap, at: int, value: int) -> None:
-    data = bytearray(a.to_bytes())
-    data[at % len(data)] = value
+    data = a.to_bytes()
+    spoilt = bytearray(data)
+    spoilt[at % len(data)] = value
     with contextlib.suppress(UsageError):
-        assert CoverageMap.from_bytes(bytes(data)).to_bytes() == data
+        assert CoverageMap.from_bytes(bytes(spoilt)).to_bytes() == spoilt
     for bad in (data[:-1], data + b"\0", b"", b"cccov\x02\0"):
         with pytest.raises(UsageError, match="coverage"):
-            CoverageMap.from_bytes(bytes(bad))
+            CoverageMap.from_bytes(bad)
 
 
 def test_a_long_run_of_zero_bytes_in_a_file_takes_no_time() -> None:
