@@ -35,7 +35,9 @@ static inline uint32_t edge_index(uint64_t from, uint64_t to)
 
 static inline void count(uint8_t *counter)
 {
-    *counter = (uint8_t)(*counter + (*counter != 255));
+    /* Busy counters are full: then nothing is written, and no later load waits for a store. */
+    if (*counter != 255)
+        ++*counter;
 }
 
 static CC_OP(count_kernel)
