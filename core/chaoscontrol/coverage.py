@@ -244,7 +244,7 @@ class CoverageMap:
                     raise _damaged()
                 bits[at : at + len(run)] = run
                 at += len(run)
-            if bits == _ZEROS:
+            if bits.count(0) == CELLS:
                 raise _damaged()
             made._maps[key] = bits
         if not reader.at_end or made.to_bytes() != data:
