@@ -16,6 +16,7 @@ import struct
 from ._binding import ffi, lib, raise_native
 from .config import DEVICES, VmConfig
 from .errors import AddressError, EngineError, GuestError, UsageError
+from .loader import COVERAGE_GPA
 from .machine_faults import MachineFaults
 from .pagestore import PageStore, Snapshot
 from .values import ConsoleMark, Digest, PropertyCounts, RawEvent, Stats, Stop, StopKind
@@ -469,15 +470,11 @@ class DeterministicVm(MachineFaults):
 
     def read_coverage_bitmap(self) -> bytes:
         """The 65536 saturating counters of the guest SDK; they mean something while coverage_active."""
-        from .protocol import COVERAGE_BYTES, COVERAGE_GPA
-
-        return self.read_memory(COVERAGE_GPA, COVERAGE_BYTES)
+        return self.read_memory(COVERAGE_GPA, lib.CC_EDGES_BYTES)
 
     def clear_coverage_bitmap(self) -> None:
         """Zeroes them. They are guest memory, so this changes the machine's state, as an input does."""
-        from .protocol import COVERAGE_BYTES, COVERAGE_GPA
-
-        self.write_memory(COVERAGE_GPA, bytes(COVERAGE_BYTES))
+        self.write_memory(COVERAGE_GPA, bytes(lib.CC_EDGES_BYTES))
 
     @property
     def edges(self) -> EdgeRecorder:
