@@ -211,9 +211,20 @@ void cc_event_fire(cc_machine *m, unsigned slot);     /* the slot has been disar
 bool cc_pic_pending(const cc_machine *m);             /* INTR line of the PIC pair */
 uint8_t cc_pic_ack(cc_machine *m);                    /* INTA: the vector, with the PIC's state advanced */
 
-/* Ask the vCPU to return at the next boundary with this stop. */
+/* The machine has ended, and can only be started anew. */
+static inline bool cc_stop_is_final(uint32_t kind)
+{
+    return kind == CC_STOP_SHUTDOWN || kind == CC_STOP_TRIPLE_FAULT || kind == CC_STOP_RESET;
+}
+
+/* Ask the vCPU to return at the next boundary with this stop.  An end is part of the state at once: it is in every
+ * snapshot and digest, also where a host did the port access that asked for it, outside of any run. */
 static inline void cc_request_stop(cc_machine *m, uint32_t kind, uint32_t detail)
 {
+    if (cc_stop_is_final(kind)) {
+        m->dev.dead_kind = kind;
+        m->dev.dead_detail = detail;
+    }
     m->stop_kind = kind;
     m->stop_detail = detail;
     m->kick |= CC_KICK_STOP;

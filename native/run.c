@@ -24,21 +24,12 @@ static int report(const cc_machine *m, cc_stop *stop, uint32_t kind, uint32_t de
     return CC_OK;
 }
 
-static bool is_fatal(uint32_t kind)
-{
-    return kind == CC_STOP_SHUTDOWN || kind == CC_STOP_TRIPLE_FAULT || kind == CC_STOP_RESET;
-}
-
 /* Consume a stop asked for by a device or the vCPU. */
 static int report_requested(cc_machine *m, cc_stop *stop)
 {
     uint32_t kind = m->stop_kind, detail = m->stop_detail;
     m->stop_kind = CC_STOP_NONE;
     m->stop_detail = 0;
-    if (is_fatal(kind)) {
-        m->dev.dead_kind = kind;
-        m->dev.dead_detail = detail;
-    }
     report(m, stop, kind, detail);
     return kind == CC_STOP_ERROR ? CC_EHOST : CC_OK;
 }
@@ -52,9 +43,10 @@ static bool take_cancel(cc_machine *m)
 static bool stops_here(cc_machine *m, const cc_until *until, cc_stop *stop, int *rc)
 {
     *rc = CC_OK;
-    if (m->dev.dead_kind != CC_STOP_NONE)
+    if (m->dev.dead_kind != CC_STOP_NONE) {
+        m->stop_kind = CC_STOP_NONE;
         report(m, stop, m->dev.dead_kind, m->dev.dead_detail);
-    else if (m->stop_kind != CC_STOP_NONE)
+    } else if (m->stop_kind != CC_STOP_NONE)
         *rc = report_requested(m, stop);
     else if (m->instret >= until->instret)
         report(m, stop, CC_STOP_INSTRET, 0);

@@ -422,6 +422,29 @@ static void hypercalls(cc_machine *m, struct guest *g)
         out8(m, m->instret % 20 == 9 ? 0x510 : 0x511, 0);
 }
 
+/* An end asked for outside of any run, as a test or a debugger does port accesses, is in the next snapshot. */
+static void an_end_between_runs_is_state(void)
+{
+    cc_machine *m = new_machine(), *other = new_machine();
+    cc_snapshot *snap;
+    guest_of(m)->halted = true;
+    out8(m, 0xCF9, 0x02);
+    out8(m, 0xCF9, 0x06);
+    CHECK_EQ(cc_snapshot_take(m, &snap), 0);
+    CHECK_EQ(cc_snapshot_restore(other, snap), 0);
+    cc_digest one, two;
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_EQ(run_to_vns(m, MS).kind, CC_STOP_RESET);
+        CHECK_EQ(run_to_vns(other, MS).kind, CC_STOP_RESET);
+        cc_digest_now(m, &one);
+        cc_digest_now(other, &two);
+        CHECK(one.lo == two.lo && one.hi == two.hi);
+    }
+    cc_snapshot_free(snap);
+    cc_machine_free(m);
+    cc_machine_free(other);
+}
+
 static void hypercalls_stop_after_the_writing_instruction(void)
 {
     cc_machine *m = new_machine();
@@ -872,6 +895,7 @@ int main(void)
     RUN(a_refused_interrupt_hangs_nothing);
     RUN(a_halted_machine_serves_its_timer_for_ever);
     RUN(a_dead_machine_stays_dead);
+    RUN(an_end_between_runs_is_state);
     RUN(hypercalls_stop_after_the_writing_instruction);
     RUN(cancel_ends_a_run_and_is_no_state);
     RUN(a_failing_vcpu_is_an_error);
