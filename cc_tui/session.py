@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from cc_tui.commands import Bench, Command, CommandError, EngineCommand, Notice, carry_out, parse, parse_script
 from cc_tui.commands.engine import Pause, Source, Type
+from cc_tui.pictures import CODE_BYTES, ClusterView, MachineView, SessionView
 from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.registers import Registers
-from chaoscontrol.timetravel import Branch, CancelledError, ConsoleLog, Ending, GivenInput, Moment, Multiverse, Position
+from chaoscontrol.timetravel import CancelledError, Multiverse, Position
 
 PUBLISH_S = 0.05
 """Least time between two pictures while something is under way."""
@@ -28,70 +29,6 @@ PROGRESS_AFTER_S = 0.2
 SLICE_S = 0.03
 """What one slice of a run should take, so that keys are answered soon."""
 SLICE_NS_MIN = 100_000
-CODE_BYTES = 192
-"""Bytes at RIP that a picture carries, for a disassembly of a screenful."""
-
-
-@dataclass(frozen=True, slots=True)
-class MachineView:
-    """The machine in focus at the cursor."""
-
-    machine: int
-    registers: Registers
-    code: bytes
-    """Bytes from RIP on; fewer than CODE_BYTES where they are not mapped."""
-    before: Registers | None
-    """The registers where the cursor last rested, if that was elsewhere and the same machine was in focus."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionView:
-    """A picture of the session. Times are virtual nanoseconds."""
-
-    branch: Branch
-    position: Position
-    tick: int
-    at_end: bool
-    instrets: tuple[int, ...]
-    console_totals: tuple[int, ...]
-    """Bytes that each console has sent by the cursor."""
-    consoles: tuple[ConsoleLog, ...]
-    """The logs of the cursor's branch, to be read up to `console_totals`."""
-    branches: tuple[Branch, ...]
-    line: dict[str, Position]
-    """The cursor's branch and its ancestors, each with its last position on this line of history."""
-    inputs: tuple[GivenInput, ...]
-    """All of the cursor's line of history."""
-    endings: tuple[Ending, ...]
-    log: tuple[tuple[int, int, str], ...]
-    """(time, machine, line) of what the machines logged up to the cursor."""
-    marks: dict[str, Moment]
-    quantum_ns: int
-    focus: int
-    step_ns: int
-    speed: float | None
-    running: bool
-    flat_out: bool
-    moment: Moment | None
-    """The verified position; None while something is under way."""
-    machine: MachineView | None
-    rate: float
-    """Instructions a second, of all machines, while something is under way; else 0."""
-    unsaved_inputs: int
-
-    @property
-    def known_end(self) -> Position:
-        """The end of the cursor's branch."""
-        return self.branch.end
-
-    def on_line(self, branch: str, position: Position) -> bool:
-        """Is a position of a branch on the cursor's line of history?"""
-        return branch in self.line and position <= self.line[branch]
-
-    @property
-    def stopped(self) -> frozenset[int]:
-        """Machines that have stopped for good by the cursor."""
-        return frozenset(ending.machine for ending in self.endings if ending.vns <= self.position.vns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,6 +374,7 @@ class Session:
             machine=self._machine_view(at_rest=at_rest),
             rate=0.0 if at_rest else self._watch.rate(multiverse),
             unsaved_inputs=bench.script.unsaved_inputs,
+            cluster=cluster_view(multiverse, at_rest=at_rest),
         )
 
     def _machine_view(self, *, at_rest: bool) -> MachineView:
@@ -453,6 +391,11 @@ class Session:
             before = last
         known = before.registers if before is not None and before.machine == focus else None
         return MachineView(focus, registers, _read_code(machine, registers.rip), known)
+
+
+def cluster_view(multiverse: Multiverse, *, at_rest: bool) -> ClusterView:
+    """What concerns the cluster at the cursor."""
+    return ClusterView()
 
 
 def _read_code(machine: Any, rip: int) -> bytes:

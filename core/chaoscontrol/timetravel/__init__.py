@@ -10,6 +10,7 @@ from chaoscontrol.timetravel.errors import (
     PastError,
     UnreachableError,
 )
+from chaoscontrol.timetravel.event_log import EventLog
 from chaoscontrol.timetravel.moment import Moment, Position, format_seconds
 from chaoscontrol.timetravel.multiverse import BranchHead, Multiverse
 
@@ -22,6 +23,7 @@ __all__ = [
     "ConsoleLog",
     "DivergenceError",
     "Ending",
+    "EventLog",
     "GivenInput",
     "Input",
     "MergedLines",
