@@ -24,6 +24,7 @@ EXAMPLES = """\b
 Examples:
   cc-tui                                     the interface, on the images that come with cc-tui
   cc-tui --vms 3 --seed 7                    the same with three machines
+  cc-tui --scenario raft                     three Raft nodes; inject faults with f
   cc-tui --kernel vmlinux --initrd my.cpio   your own guest
   cc-tui boot vmlinux my.cpio --until ready  without the interface
   cc-tui --batch --scenario raft --time 600s search for faults that break the raft guest
@@ -79,9 +80,10 @@ _FILES = (
 )
 
 
+_SCENARIO = click.option("--scenario", metavar="NAME", help="What to run: a name, name/variant, or a .toml file.")
+_SCHEDULE = click.option("--schedule", metavar="FILE", help="Faults to come, a TOML file.")
 _BATCH = (
     click.option("--batch", is_flag=True, help="Search for faults that break a scenario, without the interface."),
-    click.option("--scenario", metavar="NAME", help="Scenario: a name, name/variant, or a .toml file."),
     click.option(
         "--rounds", type=int, metavar="N", help="Batch: rounds of branches. Default: 10, or what --time allows."
     ),
@@ -122,12 +124,29 @@ def _has_terminal() -> bool:
 
 
 def _open_interface(options: LaunchOptions) -> None:
-    options.simulation()  # a mistake on the command line is said before the screen is taken
+    from cc_tui.opening import configure
+
+    configure(options)  # a mistake on the command line is said before the screen is taken
     from cc_tui.tui.app import run_app
 
     code = run_app(options)
     if code:
         raise ExitError(code)
+
+
+def _given(ctx: click.Context) -> tuple[str, ...]:
+    """Names of the options that stand on the command line."""
+    return tuple(
+        name
+        for name in ctx.params
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE and ctx.params[name] is not None
+    )
+
+
+def _refuse_what_the_scenario_says(ctx: click.Context) -> None:
+    for name in ("kernel", "initrd", "cmdline", "append", "memory", "vcpu"):
+        if name in _given(ctx):
+            raise click.UsageError(f"--{name} cannot be given with a scenario, which says it")
 
 
 def _run_batch(ctx: click.Context, batch: dict[str, Any], others: dict[str, Any]) -> int:
@@ -137,9 +156,7 @@ def _run_batch(ctx: click.Context, batch: dict[str, Any], others: dict[str, Any]
         """What stands on the command line; None for a default, which is the scenario's to say."""
         return others[name] if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE else None
 
-    for name in ("kernel", "initrd", "cmdline", "append", "memory", "vcpu"):
-        if given(name) is not None:
-            raise click.UsageError(f"--{name} cannot be given with --batch: the scenario says it")
+    _refuse_what_the_scenario_says(ctx)
     if batch["scenario"] is None:
         from chaoscontrol.scenario import scenario_names
 
@@ -164,7 +181,7 @@ def _run_batch(ctx: click.Context, batch: dict[str, Any], others: dict[str, Any]
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@_with(_vms_option(1), *_FILES, *_GUEST, *_BATCH)
+@_with(_vms_option(1), *_FILES, *_GUEST, _SCENARIO, _SCHEDULE, *_BATCH)
 @click.version_option(__version__, message="cc-tui %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, **options: Any) -> None:
@@ -175,11 +192,19 @@ def cli(ctx: click.Context, **options: Any) -> None:
     if ctx.invoked_subcommand is not None:
         return
     batch = {name: options.pop(name) for name in _BATCH_NAMES}
+    schedule = options.pop("schedule")
     if batch.pop("batch"):
+        if schedule is not None:
+            raise click.UsageError("--schedule cannot be given with --batch, which draws its own")
         raise ExitError(_run_batch(ctx, batch, options))
+    for name in batch:
+        if name != "scenario" and name in _given(ctx):
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --batch")
+    if batch["scenario"] is not None:
+        _refuse_what_the_scenario_says(ctx)
     from cc_tui.options import launch_options
 
-    launch = launch_options(**options)
+    launch = launch_options(**options, scenario=batch["scenario"], schedule=schedule, given=_given(ctx))
     if not _has_terminal():
         diagnostics.error("the interface needs a terminal; without one use `cc-tui boot` or `cc-tui demo`")
         raise ExitError(ExitCode.USAGE)
@@ -213,12 +238,15 @@ def boot(**parameters: Any) -> None:
 
 
 @cli.command()
-@_with(_vms_option(3), *_GUEST)
-def demo(**options: Any) -> None:
+@click.option("--scenario", metavar="NAME", default="raft", show_default=True, help="What to run.")
+@click.option("--seed", type=SEED, default="0", show_default=True, help="Seed of everything random.")
+@_DEBUG
+@click.pass_context
+def demo(ctx: click.Context, scenario: str, seed: int) -> None:
     """Open the interface on a small cluster; without a terminal run it headless and print a summary."""
     from cc_tui.options import launch_options
 
-    launch = launch_options(**options)
+    launch = launch_options(scenario=scenario, seed=seed, given=_given(ctx))
     if _has_terminal():
         _open_interface(launch)
         return

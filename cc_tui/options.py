@@ -90,6 +90,12 @@ class LaunchOptions(Record):
     seed: int = 0
     quantum_ns: int = 100_000
     vcpu: str = "soft"
+    scenario: str | None = None
+    """A scenario's name or file, which then says what the machines are. None: the options do."""
+    schedule: str | None = None
+    """A file of faults to come."""
+    given: tuple[str, ...] = ()
+    """Names of the options that were given; the others are the scenario's to say."""
 
     def files(self) -> tuple[str, str | None]:
         """Paths of kernel and initramfs, with the defaults filled in."""
@@ -129,6 +135,9 @@ def launch_options(
     seed: int = 0,
     quantum: int = 100_000,
     vcpu: str = "soft",
+    scenario: str | None = None,
+    schedule: str | None = None,
+    given: tuple[str, ...] = (),
 ) -> LaunchOptions:
     """The options from what the command line gives; cmdline None is the default one, append comes after it."""
     return LaunchOptions(
@@ -140,6 +149,9 @@ def launch_options(
         seed=seed,
         quantum_ns=quantum,
         vcpu=vcpu,
+        scenario=scenario,
+        schedule=schedule,
+        given=given,
     )
 
 

@@ -6,11 +6,21 @@ thread.
 
 from dataclasses import dataclass, field
 
+from chaoscontrol.events import Event
 from chaoscontrol.faults import Fault
 from chaoscontrol.network import LinkCounters, LinkParams
-from chaoscontrol.oracle import At, PropertyResult
+from chaoscontrol.oracle import PropertyResult
 from chaoscontrol.registers import Registers
-from chaoscontrol.timetravel import Branch, ConsoleLog, Ending, EventLog, GivenInput, Moment, Position
+from chaoscontrol.timetravel import (
+    Branch,
+    ConsoleLog,
+    Ending,
+    EventLog,
+    Failure,
+    GivenInput,
+    Moment,
+    Position,
+)
 
 CODE_BYTES = 192
 """Bytes at RIP that a picture carries, for a disassembly of a screenful."""
@@ -45,15 +55,6 @@ class LinkView:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A property that was broken, and where first."""
-
-    at: At
-    name: str
-    details: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class ClusterView:
     """What concerns the cluster rather than a machine."""
 
@@ -70,6 +71,8 @@ class ClusterView:
     events: EventLog = field(default_factory=EventLog)
     """Of the cursor's branch, to be read up to `events_total`."""
     events_total: int = 0
+    pending: tuple[Event, ...] = ()
+    """What happened after those, up to the cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,8 @@ class SessionView:
     rate: float
     """Instructions a second, of all machines, while something is under way; else 0."""
     unsaved_inputs: int
+    stopped: frozenset[int] = frozenset()
+    """Machines that have ended by the cursor, and were not started again."""
     cluster: ClusterView = ClusterView()
     """Faults, properties, links and coverage at the cursor."""
 
@@ -129,11 +134,6 @@ class SessionView:
     def on_line(self, branch: str, position: Position) -> bool:
         """Is a position of a branch on the cursor's line of history?"""
         return branch in self.line and position <= self.line[branch]
-
-    @property
-    def stopped(self) -> frozenset[int]:
-        """Machines that have stopped for good by the cursor."""
-        return frozenset(ending.machine for ending in self.endings if ending.vns <= self.position.vns)
 
 
 __all__ = ["CODE_BYTES", "ClusterView", "Failure", "FaultSpan", "LinkView", "MachineView", "SessionView"]

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 from cc_tui.commands import Bench, Command, CommandError, EngineCommand, Notice, carry_out, parse, parse_script
 from cc_tui.commands.engine import Pause, Source, Type
-from cc_tui.pictures import CODE_BYTES, ClusterView, MachineView, SessionView
+from cc_tui.looker import Looker
+from cc_tui.pictures import CODE_BYTES, MachineView, SessionView
 from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.registers import Registers
-from chaoscontrol.timetravel import CancelledError, Multiverse, Position
+from chaoscontrol.timetravel import CancelledError, Failure, Multiverse, Position, Witness
 
 PUBLISH_S = 0.05
 """Least time between two pictures while something is under way."""
@@ -29,6 +30,9 @@ PROGRESS_AFTER_S = 0.2
 SLICE_S = 0.03
 """What one slice of a run should take, so that keys are answered soon."""
 SLICE_NS_MIN = 100_000
+CLOSE_LOOK_S = 0.5
+"""Least time between two looks at properties and coverage while something is under way."""
+POWER_CUT = "power off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,13 @@ class _Job:
 class Session:
     """Start it with `start`, end it with `close`; or use it as a context manager."""
 
-    def __init__(self, cluster: Any, *, heading: str = "a cc-tui session", **multiverse: int) -> None:
-        """`multiverse`: what Multiverse takes besides the cluster. Raises ChaosControlError."""
+    def __init__(
+        self, cluster: Any, witness: Witness | None = None, *, heading: str = "a cc-tui session", **multiverse: int
+    ) -> None:
+        """`multiverse`: what Multiverse takes besides cluster and witness. Raises ChaosControlError."""
         self._cluster = cluster
-        self._multiverse = Multiverse(cluster, **multiverse)
+        self._multiverse = Multiverse(cluster, witness, **multiverse)
+        self._looker = Looker(cluster)
         self._bench = Bench(self._multiverse, cluster.config.quantum_ns, self._notify, heading)
         self._subscribers: list[Callable[[Event], None]] = []
         self._jobs: deque[_Job] = deque()
@@ -310,7 +317,8 @@ class Session:
 
     def _run_slice(self) -> None:
         multiverse, begun_s = self._multiverse, time.monotonic()
-        begin_vns, endings = multiverse.position.vns, len(multiverse.endings())
+        begin_vns = multiverse.position.vns
+        endings, failures = len(multiverse.endings()), len(multiverse.failures())
         target_vns = int(min(begin_vns + self._slice_ns, max(self._due_vns(), begin_vns + 1)))
         try:
             multiverse.run_to(target_vns)
@@ -328,12 +336,21 @@ class Session:
             self._base_s, self._base_vns = time.monotonic(), float(multiverse.position.vns)
         self._feed()
         for ending in multiverse.endings()[endings:]:
-            self._bench.pause()
-            self._notify(Notice(f"vm{ending.machine} stopped: {ending.kind}", "warning"))
+            if ending.kind != POWER_CUT:  # that is a fault's doing
+                self._bench.pause()
+                self._notify(Notice(f"vm{ending.machine} stopped: {ending.kind}", "warning"))
+        self._tell_failures(multiverse.failures()[failures:])
         if not self._bench.running:
             self._publish()
         elif self._watch.due():
             self._publish(at_rest=False)
+
+    def _tell_failures(self, failures: list[Failure]) -> None:
+        """A property was broken: whoever watches wants to look at it now."""
+        for failure in failures[:1]:
+            self._bench.pause()
+            more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
+            self._notify(Notice(f"FAILED at {failure.at}: {failure.name}{more}", "error"))
 
     def _feed(self) -> None:
         """Type what did not fit the machines' queues before."""
@@ -374,7 +391,8 @@ class Session:
             machine=self._machine_view(at_rest=at_rest),
             rate=0.0 if at_rest else self._watch.rate(multiverse),
             unsaved_inputs=bench.script.unsaved_inputs,
-            cluster=cluster_view(multiverse, at_rest=at_rest),
+            stopped=multiverse.stopped,
+            cluster=self._looker.look(multiverse, closely=at_rest or self._watch.due_closely()),
         )
 
     def _machine_view(self, *, at_rest: bool) -> MachineView:
@@ -391,11 +409,6 @@ class Session:
             before = last
         known = before.registers if before is not None and before.machine == focus else None
         return MachineView(focus, registers, _read_code(machine, registers.rip), known)
-
-
-def cluster_view(multiverse: Multiverse, *, at_rest: bool) -> ClusterView:
-    """What concerns the cluster at the cursor."""
-    return ClusterView()
 
 
 def _read_code(machine: Any, rip: int) -> bytes:
@@ -417,6 +430,7 @@ class _Watch:
         self.begun_s = self.reported_s = 0.0
         self.reported = False
         self._from_vns = 0
+        self._close_s = 0.0
         self._work = 0
         self._work_s = 0.0
         self._rate = 0.0
@@ -433,6 +447,14 @@ class _Watch:
         if now - self.reported_s < PUBLISH_S:
             return False
         self.reported_s = now
+        return True
+
+    def due_closely(self) -> bool:
+        """Is it time for another close look?"""
+        now = time.monotonic()
+        if now - self._close_s < CLOSE_LOOK_S:
+            return False
+        self._close_s = now
         return True
 
     def rate(self, multiverse: Multiverse) -> float:

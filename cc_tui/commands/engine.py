@@ -18,7 +18,7 @@ from cc_tui.commands.language import (
 )
 from cc_tui.commands.place import Place
 from chaoscontrol.errors import GuestError
-from chaoscontrol.timetravel import ConsoleInput, Ending, Position, format_seconds
+from chaoscontrol.timetravel import BranchHead, ConsoleInput, Position, format_seconds
 
 
 class EngineCommand(ABC):
@@ -191,7 +191,7 @@ class Until(EngineCommand):
         return " ".join(words)
 
     def run(self, bench: Bench) -> None:
-        _refuse_machine(bench, self.machine)
+        refuse_machine(bench, self.machine)
         multiverse = bench.multiverse
         limit_vns = None if self.limit_ns is None else multiverse.position.vns + self.limit_ns
         if not multiverse.until(self.pattern.encode(), self.machine, limit_vns=limit_vns):
@@ -293,6 +293,18 @@ def fork(bench: Bench, name: str | None) -> None:
     bench.say(f"branch {head.branch} from {parent} at {format_seconds(bench.multiverse.position.vns)} s")
 
 
+def own_future(bench: Bench) -> BranchHead:
+    """The right to give inputs here; in the past it forks first. The script leads here."""
+    bench.script.arrive()
+    head = bench.multiverse.head()
+    if head is None:
+        fork(bench, None)
+        bench.script.wrote(f"branch {bench.multiverse.branch.name}")
+        head = bench.multiverse.head()
+    assert head is not None, "a new branch owns its future"
+    return head
+
+
 @dataclass(frozen=True, slots=True)
 class Type(EngineCommand):
     """Bytes for a machine's serial console. In the past it forks first. It writes its own part of the script."""
@@ -306,29 +318,18 @@ class Type(EngineCommand):
         return f"type {self.machine} {quote(bytes_to_text(self.data))}"
 
     def run(self, bench: Bench) -> None:
-        _refuse_machine(bench, self.machine)
-        if any(ending.machine == self.machine for ending in _past_endings(bench)):
+        refuse_machine(bench, self.machine)
+        if self.machine in bench.multiverse.stopped:
             raise GuestError(f"machine {self.machine} has stopped", hint="go back in time and branch")
-        bench.script.arrive()
-        head = bench.multiverse.head()
-        if head is None:
-            fork(bench, None)
-            bench.script.wrote(f"branch {bench.multiverse.branch.name}")
-            head = bench.multiverse.head()
-        assert head is not None, "a new branch owns its future"
+        head = own_future(bench)
         data = bench.waiting.pop(self.machine, b"") + self.data
         taken = head.give(ConsoleInput(self.machine, data))
-        count = 0 if taken is None else len(taken.input.data)
+        count = len(taken.input.data) if taken is not None and isinstance(taken.input, ConsoleInput) else 0
         if count:
             bench.script.unsaved_inputs += 1
             bench.script.wrote(replace(self, data=data[:count]).text)
         if count < len(data):
             bench.waiting[self.machine] = data[count:]
-
-
-def _past_endings(bench: Bench) -> list[Ending]:
-    here = bench.multiverse.position
-    return [ending for ending in bench.multiverse.endings() if ending.vns <= here.vns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +368,7 @@ class Focus(EngineCommand):
         return f"vm {self.machine}"
 
     def run(self, bench: Bench) -> None:
-        _refuse_machine(bench, self.machine)
+        refuse_machine(bench, self.machine)
         bench.focus = self.machine
 
 
@@ -452,6 +453,7 @@ def reason(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _refuse_machine(bench: Bench, machine: int | None) -> None:
+def refuse_machine(bench: Bench, machine: int | None) -> None:
+    """Raise CommandError for a machine that is not there."""
     if machine is not None and not 0 <= machine < bench.vms:
         raise CommandError(f"there is no machine {machine}", hint=f"they are numbered 0 to {bench.vms - 1}")

@@ -6,7 +6,7 @@ One table serves the `:` line, keys, scripts, help and completion.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cc_tui.commands import engine
+from cc_tui.commands import engine, faults
 from cc_tui.commands.language import (
     CommandError,
     Word,
@@ -17,6 +17,8 @@ from cc_tui.commands.language import (
     text_to_bytes,
 )
 from cc_tui.commands.place import PLACES, Place
+from cc_tui.options import parse_seed
+from chaoscontrol.errors import UsageError
 
 QUANTUM_NS_UNKNOWN = 100_000
 
@@ -129,6 +131,32 @@ def _type(words: Arguments) -> Command:
     return engine.Type(machine, data)
 
 
+def _inject(words: Arguments) -> Command:
+    taken = [words.next()]
+    while words.more():
+        taken.append(words.next())
+    try:
+        return faults.read_inject(taken, words.quantum_ns)
+    except UsageError as error:
+        raise CommandError(f"inject: {error.what}", hint=error.hint) from None
+
+
+def _reseed(words: Arguments) -> Command:
+    try:
+        return faults.Reseed(parse_seed(words.next()))
+    except UsageError as error:
+        raise CommandError(error.what, hint=error.hint) from None
+
+
+def _agent(words: Arguments) -> Command:
+    machine, taken = _machine(words.next()), [words.next()]
+    while words.more():
+        taken.append(words.next())
+    command = faults.AskAgent(machine, tuple(taken))
+    command.request()
+    return command
+
+
 def _name(words: Arguments) -> str | None:
     if not words.more():
         return None
@@ -176,6 +204,14 @@ SPECS: tuple[Spec, ...] = (
     Spec("branch", ("b",), "[NAME]", "a new branch from here", lambda words: engine.Fork(_name(words)), "branch retry"),
     Spec("mark", ("m",), "[NAME]", "give this moment a name", lambda words: engine.Mark(_name(words)), "mark before"),
     Spec("type", (), "VM TEXT", "type at a console; in the past this branches", _type, r'type 0 "ls\r"'),
+    Spec("inject", (), "FAULT [FIELD=VALUE ...] [for=TIME]", "a fault begins here; in the past this branches", _inject,
+         "inject network_partition side_a=0 side_b=1,2 for=2s"),
+    Spec("heal", (), "", "every fault ends here; in the past this branches", lambda _: faults.Heal()),
+    Spec("schedule", (), "FILE", "the faults of a TOML file are those to come",
+         lambda words: faults.UseSchedule(words.next()), "schedule split.toml"),
+    Spec("reseed", (), "SEED", "another future from here on: random numbers start anew", _reseed, "reseed 7"),
+    Spec("agent", (), "VM ps|signal|run ...", "ask a machine's guest agent; its answer is an event", _agent,
+         'agent 0 run "ls /data"'),
     Spec("vm", (), "VM", "the machine that instruction steps mean",
          lambda words: engine.Focus(_machine(words.next())), "vm 1"),
     Spec("where", (), "", "print this moment", lambda _: engine.Where()),

@@ -101,31 +101,17 @@ class CcApp(App[None], inherit_bindings=False):
 
 def run_app(options: "LaunchOptions") -> int:
     """Open the interface on a cluster; returns the process's exit code. Raises ChaosControlError before it opens."""
-    from chaoscontrol.cluster import SimulationController
+    from cc_tui.opening import open_cluster
 
     settings = load_settings(quantum_ns=options.quantum_ns)
     check_remapping(settings.keys, settings.where)
-    session = Session(SimulationController(options.simulation()), heading=describe(options))
+    opened = open_cluster(options)
+    session = Session(opened.cluster, opened.witness, heading=opened.heading)
     try:
-        app = CcApp(session, settings, kernel=options.files()[0], run=settings.running)
+        app = CcApp(session, settings, kernel=opened.kernel, run=settings.running)
         app.run()
     finally:
         session.close()
     if app.crash is not None:
         raise app.crash
     return app.return_code or 0
-
-
-def describe(options: "LaunchOptions") -> str:
-    """The options as they would be given again, for the first line of a script."""
-    from cc_tui.options import LaunchOptions
-
-    default = LaunchOptions()
-    words = ["cc-tui", f"--vms {options.vms}", f"--seed {options.seed}"]
-    words += [f"--kernel {options.kernel}"] if options.kernel else []
-    words += [f"--initrd {options.initrd}"] if options.initrd else []
-    words += [f"--cmdline '{options.cmdline}'"] if options.cmdline != default.cmdline else []
-    words += [f"--memory {options.memory_bytes >> 10}K"] if options.memory_bytes != default.memory_bytes else []
-    words += [f"--quantum {options.quantum_ns}ns"] if options.quantum_ns != default.quantum_ns else []
-    words += [f"--vcpu {options.vcpu}"] if options.vcpu != default.vcpu else []
-    return " ".join(words)

@@ -96,7 +96,12 @@ class ClusterSnapshot:
     """
 
     def __init__(
-        self, machines: Sequence[Snapshot], vns: int, network: bytes, faults: EngineState, branch_seed: int
+        self,
+        machines: Sequence[Snapshot],
+        vns: int,
+        network: bytes,
+        faults: EngineState,
+        target: tuple[int, int],
     ) -> None:
         self.machines = tuple(machines)
         self.vns = vns
@@ -104,7 +109,7 @@ class ClusterSnapshot:
         self.network = network
         """The native cluster's state besides the machines'."""
         self.faults = faults
-        self.branch_seed = branch_seed
+        self.target = target
 
     @property
     def exclusive_bytes(self) -> int:
@@ -424,6 +429,19 @@ class SimulationController:
         failed, self._fault_target.failed = self._fault_target.failed, []
         return failed
 
+    def next_fault_ns(self) -> int | None:
+        """When the next fault begins or ends, virtual nanoseconds; None: nothing is to come."""
+        return self._faults.next_ns()
+
+    @property
+    def waits_for_setup(self) -> bool:
+        """Whether scheduled faults wait for the guests to say setup_complete."""
+        return self._faults.waits_for_setup
+
+    def end_of(self, i: int) -> Stop:
+        """Why machine i stopped last; final if it cannot be run on."""
+        return self._stop_of(i)
+
     def has_ended(self, i: int) -> bool:
         """Whether machine i cannot be run on: it ended by itself, or its power was cut."""
         return self._stop_of(i).kind.is_final
@@ -518,7 +536,7 @@ class SimulationController:
                 snapshot.close()
             raise
         return ClusterSnapshot(
-            taken, self.vns, ffi.buffer(network)[:], self._faults.state(), self._fault_target.branch_seed
+            taken, self.vns, ffi.buffer(network)[:], self._faults.state(), self._fault_target.state()
         )
 
     def restore_all(self, snapshot: ClusterSnapshot) -> None:
@@ -531,8 +549,7 @@ class SimulationController:
         native = self._use()
         self._check(lib.cc_cluster_state_load(native, ffi.from_buffer(snapshot.network), len(snapshot.network)))
         self._faults.restore(snapshot.faults)
-        self._fault_target.branch_seed = snapshot.branch_seed
-        self._fault_target.failed.clear()
+        self._fault_target.restore(snapshot.target)
         for vm, machine in zip(self.vms, snapshot.machines, strict=True):
             vm.restore(machine)
         self._stops = [None] * len(self.vms)

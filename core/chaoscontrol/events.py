@@ -16,6 +16,7 @@ from .protocol import ProtocolError, SdkEvent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .faults.engine import FaultChange
     from .machine import DeterministicVm
 
 LINE_BYTES_MAX = 4096
@@ -30,7 +31,7 @@ class EventKind(enum.StrEnum):
     SDK = "sdk"
     """SdkEvent."""
     FAULT = "fault"
-    """A fault began, ended or could not be applied: str."""
+    """A fault began, ended or happened: FaultChange, or str; it could not be applied: str."""
     DISK = "disk"
     """bytes, as the device reports it."""
     NETWORK = "network"
@@ -60,14 +61,14 @@ class Event:
     """The machine's index; -1 for what concerns the cluster."""
     instret: int
     kind: EventKind
-    data: str | bytes | SdkEvent
+    data: str | bytes | SdkEvent | FaultChange
 
     @property
     def text(self) -> str:
         """One line for a person."""
         if isinstance(self.data, SdkEvent):
             return f"{self.data.command.name.lower()} {self.data.message} {self.data.json}".strip()
-        return self.data if isinstance(self.data, str) else repr(self.data)
+        return repr(self.data) if isinstance(self.data, bytes) else str(self.data)
 
 
 class ConsoleLines:

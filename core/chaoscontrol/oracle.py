@@ -527,9 +527,13 @@ class PropertyOracle:
         other._host = copy.deepcopy(self._host)
         return other
 
+    def host_results(self) -> list[PropertyResult]:
+        """How the host's properties stand."""
+        return [result for prop in self._host for result in prop.results()]
+
     def report(self, tables: Sequence[Sequence[PropertyCounts]]) -> OracleReport:
         """How all properties stand. tables: DeterministicVm.properties() of each machine."""
-        return OracleReport([*self._guest.results(tables), *(r for prop in self._host for r in prop.results())])
+        return OracleReport([*self._guest.results(tables), *self.host_results()])
 
 
 __all__ = [

@@ -52,7 +52,8 @@ def test_the_headless_demo_shows_the_same_future_twice() -> None:
     done = run(sys.executable, "-m", "cc_tui", "demo", stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "cc-tui demo: 3 machines, seed 0, tick 100 us"
+    assert lines[0] == "cc-tui demo: scenario raft, 3 machines, seed 0, tick 100 us"
     snapshot, back = (line.split()[-1] for line in lines if "snapshot at" in line or "back at" in line)
-    first, second = (line.split()[-1] for line in lines if "ticks on" in line)
+    first, second = (line.split()[-1] for line in lines if "then quiet" in line)
+    assert "0 failed" in next(line for line in lines if "properties:" in line)
     assert snapshot == back != first == second

@@ -126,8 +126,8 @@ def test_other_usage() -> None:
     assert_one_line(cc_tui("boot"), 2, "Missing argument 'KERNEL'; see cc-tui boot --help")
     assert_one_line(cc_tui("frobnicate"), 2, "No such command 'frobnicate'")
     assert_one_line(cc_tui(), 2, "the interface needs a terminal; without one use `cc-tui boot`")
-    assert_one_line(cc_tui("demo", "--vms", "0"), 2, "a cluster of 0 machines")
-    assert_one_line(cc_tui("demo", "--memory", "1T"), 2, "a machine cannot have 1 TiB of memory")
+    assert_one_line(cc_tui("demo", "--scenario", "raf"), 2, "raf")
+    assert_one_line(cc_tui("demo", "--seed", "-1"), 2, "seed")
 
 
 def test_debug_shows_where_an_error_came_from() -> None:

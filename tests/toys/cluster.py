@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from chaoscontrol.errors import UsageError
 from chaoscontrol.registers import GPR_NAMES, DescriptorTable, Registers, Segment
 
 PAGE_BYTES = 4096
@@ -220,6 +221,11 @@ class ToyVm:
             state.queue = (*state.queue, (last + CHARACTER_NS, byte))
         return len(accepted)
 
+    has_agent_channel = False
+
+    def agent_send(self, data: bytes) -> int:
+        return 0
+
     def take_serial_bytes(self) -> bytes:
         out = bytes(self._out)
         self._out.clear()
@@ -366,6 +372,28 @@ class ToyCluster:
             return False
         self._vns = vns
         return True
+
+    def has_ended(self, i: int) -> bool:
+        state = self.vms[i].state
+        return bool(state.dead) and not state.sending
+
+    waits_for_setup = False
+
+    def next_fault_ns(self) -> int | None:
+        return None
+
+    def network_digest(self) -> str:
+        return _hash(self._vns)
+
+    def inject(self, fault, *, duration_ns=None) -> None:
+        raise UsageError(f"toy machines have no {fault.kind()}")
+
+    def set_schedule(self, schedule) -> None:
+        raise UsageError("toy machines have no faults")
+
+    def reseed(self, branch_seed: int) -> None:
+        for vm in self.vms:
+            vm.state.seed = branch_seed
 
     def snapshot_all(self) -> ToySnapshot:
         return ToySnapshot(self.store, [vm.snapshot() for vm in self.vms], self._vns)

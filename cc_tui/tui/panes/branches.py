@@ -8,18 +8,26 @@ from cc_tui.session import SessionView
 from cc_tui.tui.keymap import LIST_KEYS, pane_bindings
 from cc_tui.tui.panes.pane import ListPane
 from cc_tui.tui.theme import app_of
-from chaoscontrol.timetravel import Branch, GivenInput, typed_lines
+from chaoscontrol.timetravel import Branch, ConsoleInput, GivenInput, describe, typed_lines
 
-TYPED_CELLS = 24
+TYPED_CELLS = 28
 
 
 def typed_text(inputs: tuple[GivenInput, ...]) -> str:
     """What was typed first on a branch, for recognising it."""
     if not inputs:
         return ""
-    first = typed_lines(inputs)[0]
-    text = quote(bytes_to_text(b"".join(given.input.data for given in first)))
-    return f"vm{first[0].input.machine} {text[: TYPED_CELLS - 1] + '…' if len(text) > TYPED_CELLS else text}"
+    text = input_text(typed_lines(inputs)[0])
+    return text[: TYPED_CELLS - 1] + "…" if len(text) > TYPED_CELLS else text
+
+
+def input_text(group: list[GivenInput]) -> str:
+    """One line for what a person would call one input."""
+    typed = [given.input.data for given in group if isinstance(given.input, ConsoleInput)]
+    first = group[0].input
+    if isinstance(first, ConsoleInput):
+        return f"vm{first.machine} {quote(bytes_to_text(b''.join(typed)))}"
+    return describe(first)
 
 
 def tree(branches: tuple[Branch, ...]) -> list[tuple[str, Branch]]:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from rich.text import Text
 from textual.widgets.option_list import Option
 
-from cc_tui.commands.language import bytes_to_text, quote
+from cc_tui.commands.language import quote
 from cc_tui.commands.place import exact_place
 from cc_tui.session import SessionView
 from cc_tui.tui.keymap import LIST_KEYS, pane_bindings
-from cc_tui.tui.panes.branches import seconds
+from cc_tui.tui.panes.branches import input_text, seconds
 from cc_tui.tui.panes.pane import ListPane
 from cc_tui.tui.theme import app_of
 from chaoscontrol.timetravel import GivenInput, Position, typed_lines
@@ -29,8 +29,7 @@ class Entry(NamedTuple):
 
 
 def _typed(group: list[GivenInput]) -> Entry:
-    text = quote(bytes_to_text(b"".join(given.input.data for given in group)))
-    return Entry(group[0].at, "i", f"vm{group[0].input.machine} typed {text}")
+    return Entry(group[0].at, "i", input_text(group))
 
 
 def entries(view: SessionView) -> list[Entry]:

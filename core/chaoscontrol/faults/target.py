@@ -40,6 +40,15 @@ class ClusterFaults:
         """Requests sent to agents; their numbers."""
         self.failed: list[str] = []
 
+    def state(self) -> tuple[int, int]:
+        """For a snapshot: what the effects of later faults depend on."""
+        return self.branch_seed, self.requests
+
+    def restore(self, state: tuple[int, int]) -> None:
+        """Back to a snapshot's state."""
+        self.branch_seed, self.requests = state
+        self.failed.clear()
+
     def _fail(self, vm: int, what: str) -> None:
         self.failed.append(f"machine {vm}: {what}")
 

@@ -1,6 +1,6 @@
 """Time travel: positions that can be written down, histories that can be branched, and the way between them."""
 
-from chaoscontrol.timetravel.branch import Branch, ConsoleInput, Ending, GivenInput, Input, typed_lines
+from chaoscontrol.timetravel.branch import Branch, Ending, GivenInput, typed_lines
 from chaoscontrol.timetravel.console_log import ConsoleLog, MergedLines, MergedView
 from chaoscontrol.timetravel.errors import (
     BranchError,
@@ -11,19 +11,33 @@ from chaoscontrol.timetravel.errors import (
     UnreachableError,
 )
 from chaoscontrol.timetravel.event_log import EventLog
+from chaoscontrol.timetravel.inputs import (
+    AgentInput,
+    ConsoleInput,
+    FaultInput,
+    Input,
+    ScheduleInput,
+    SeedInput,
+    describe,
+)
 from chaoscontrol.timetravel.moment import Moment, Position, format_seconds
 from chaoscontrol.timetravel.multiverse import BranchHead, Multiverse
+from chaoscontrol.timetravel.witness import ClusterWitness, Failure, Witness
 
 __all__ = [
+    "AgentInput",
     "Branch",
     "BranchError",
     "BranchHead",
     "CancelledError",
+    "ClusterWitness",
     "ConsoleInput",
     "ConsoleLog",
     "DivergenceError",
     "Ending",
     "EventLog",
+    "Failure",
+    "FaultInput",
     "GivenInput",
     "Input",
     "MergedLines",
@@ -33,7 +47,11 @@ __all__ = [
     "Multiverse",
     "PastError",
     "Position",
+    "ScheduleInput",
+    "SeedInput",
     "UnreachableError",
+    "Witness",
+    "describe",
     "format_seconds",
     "typed_lines",
 ]

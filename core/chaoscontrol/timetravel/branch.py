@@ -10,20 +10,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from chaoscontrol.timetravel.console_log import ConsoleLog
+from chaoscontrol.timetravel.event_log import EventLog
+from chaoscontrol.timetravel.inputs import ConsoleInput, Input
 from chaoscontrol.timetravel.keyframes import Keyframe, KeyframeIndex
 from chaoscontrol.timetravel.moment import Moment, Position
-
-
-@dataclass(frozen=True, slots=True)
-class ConsoleInput:
-    """Bytes typed at the serial console of machine `machine`."""
-
-    machine: int
-    data: bytes
-
-
-Input = ConsoleInput
-"""Everything that can be given to a branch. Faults and edits of memory join it as they are built."""
+from chaoscontrol.timetravel.witness import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +23,7 @@ class GivenInput:
 
     at: Position
     instret: int
-    """Instruction count of the machine that got it, a second way to say when."""
+    """Instruction count of the machine that got it, or of all together: a second way to say when."""
     input: Input
 
     @property
@@ -42,25 +33,35 @@ class GivenInput:
 
 
 def typed_lines(inputs: Iterable[GivenInput]) -> list[list[GivenInput]]:
-    """Inputs in groups that a person would call one: a line typed at one machine, up to its end."""
+    """Inputs in groups that a person would call one: a line typed at one machine, or one of another kind."""
     groups: list[list[GivenInput]] = []
     for given in inputs:
         last = groups[-1][-1].input if groups else None
-        if last is not None and last.machine == given.input.machine and last.data[-1:] not in b"\r\n":
+        if _continues(last, given.input):
             groups[-1].append(given)
         else:
             groups.append([given])
     return groups
 
 
+def _continues(last: Input | None, given: Input) -> bool:
+    """Is it more of the line that was being typed?"""
+    return (
+        isinstance(last, ConsoleInput)
+        and isinstance(given, ConsoleInput)
+        and last.machine == given.machine
+        and last.data[-1:] not in b"\r\n"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A machine that will not run again."""
+    """A machine that ended, and does not run again unless a fault restarts it."""
 
     machine: int
     vns: int
     kind: str
-    """Lower-case name of the stop: `shutdown`, `triple fault`, `reset`."""
+    """Lower-case name of the stop: `shutdown`, `triple fault`, `reset`, `power off` for a power that was cut."""
     detail: int
 
 
@@ -91,6 +92,9 @@ class BranchRecord:
     start: Position
     end: Position
     consoles: list[ConsoleLog]
+    events: EventLog = field(default_factory=EventLog)
+    failures: list[Failure] = field(default_factory=list[Failure])
+    """Properties broken on this branch itself, each the first time on its line."""
     inputs: list[GivenInput] = field(default_factory=list[GivenInput])
     endings: list[Ending] = field(default_factory=list[Ending])
     log: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
@@ -159,6 +163,15 @@ class BranchRecord:
             for record, last in self.spans()
             for ending in record.endings
             if ending.vns <= min(last, position).vns
+        ]
+
+    def failures_to(self, position: Position) -> list[Failure]:
+        """Properties broken on this line at or before `position`."""
+        return [
+            failure
+            for record, last in self.spans()
+            for failure in record.failures
+            if failure.at.vns <= min(last, position).vns
         ]
 
     def nearest(self, last: Position, wanted: Callable[[Keyframe], bool] = lambda _: True) -> Keyframe | None:

@@ -4,10 +4,15 @@
 machines that the tests use.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chaoscontrol.registers import Registers
+
+if TYPE_CHECKING:
+    from chaoscontrol.faults import Fault, FaultSchedule
 
 
 class ConsoleMark(Protocol):
@@ -71,12 +76,21 @@ class Machine(Protocol):
         """Whether others can send it something while it runs."""
         ...
 
+    @property
+    def has_agent_channel(self) -> bool:
+        """Whether there is a channel to a guest agent."""
+        ...
+
     def run(
         self, *, instret: int | None = None, vns: int | None = None, console: bytes | str | None = None
     ) -> StopLike: ...
 
     def console_input(self, data: bytes) -> int:
         """Queue bytes for the receiver; returns how many fitted."""
+        ...
+
+    def agent_send(self, data: bytes) -> int:
+        """Queue bytes for the guest agent; returns how many fitted."""
         ...
 
     def take_serial_bytes(self) -> bytes: ...
@@ -132,8 +146,37 @@ class Cluster(Protocol):
     @property
     def store(self) -> Store: ...
 
-    def run_to_vns(self, vns: int) -> object:
-        """Run every machine to its first boundary at or after `vns`; those that stop for good stay behind."""
+    def run_to_vns(self, vns: int) -> bool:
+        """Run every machine to its first boundary at or after `vns`; those that end stay behind. False: cancelled."""
+        ...
+
+    def has_ended(self, i: int, /) -> bool:
+        """Whether machine i cannot be run on."""
+        ...
+
+    def next_fault_ns(self) -> int | None:
+        """When the next fault begins or ends; None: nothing is to come."""
+        ...
+
+    @property
+    def waits_for_setup(self) -> bool:
+        """Whether scheduled faults wait for what the guests say."""
+        ...
+
+    def inject(self, fault: Fault, *, duration_ns: int | None = None) -> None:
+        """A fault begins now. Raises UsageError, and then changes nothing."""
+        ...
+
+    def set_schedule(self, schedule: FaultSchedule) -> None:
+        """Replaces the faults that have not begun. Raises UsageError, and then changes nothing."""
+        ...
+
+    def reseed(self, branch_seed: int) -> None:
+        """All random streams start anew."""
+        ...
+
+    def network_digest(self) -> object:
+        """128 bits over what is not in the machines; str() gives lower-case hexadecimal digits."""
         ...
 
     def snapshot_all(self) -> Any: ...

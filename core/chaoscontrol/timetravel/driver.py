@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chaoscontrol.errors import BudgetError
-from chaoscontrol.timetravel.branch import BranchRecord, ConsoleInput, Ending, GivenInput, Input
-from chaoscontrol.timetravel.cluster_api import Cluster, ClusterSnapshot, ConsoleMark, Machine, StopLike
+from chaoscontrol.timetravel.branch import BranchRecord, Ending, GivenInput
+from chaoscontrol.timetravel.cluster_api import Cluster, ClusterSnapshot, ConsoleMark, Machine
 from chaoscontrol.timetravel.console_log import ConsoleLog
 from chaoscontrol.timetravel.errors import CancelledError, DivergenceError, UnreachableError
+from chaoscontrol.timetravel.event_log import EVENTS_MAX
+from chaoscontrol.timetravel.inputs import Input, apply, machine_of
 from chaoscontrol.timetravel.keyframes import Keyframe, Parts, work_of
 from chaoscontrol.timetravel.moment import (
     DIGEST_PREFIX_DIGITS,
@@ -26,11 +28,9 @@ from chaoscontrol.timetravel.moment import (
     Position,
     format_seconds,
 )
+from chaoscontrol.timetravel.witness import BATCH_NS, Witness
 
-FATAL = ("SHUTDOWN", "TRIPLE_FAULT", "RESET", "POWER_OFF")
-"""Stops after which a machine never runs again."""
-
-SPAN_NS_MAX = 50_000_000
+SPAN_NS_MAX = BATCH_NS
 """Longest segment, virtual nanoseconds: bounds what is lost by cancelling when an idle guest becomes busy."""
 SPAN_GROWTH_MAX = 4
 LOG_LINES_MAX = 10_000
@@ -112,7 +112,14 @@ class Driver:
     """Where the cluster is, and how it gets elsewhere. Used by one thread; only `cancel` may come from another."""
 
     def __init__(
-        self, cluster: Cluster, root: BranchRecord, *, keyframe_insns: int, density: int, budget_bytes: int
+        self,
+        cluster: Cluster,
+        root: BranchRecord,
+        witness: Witness,
+        *,
+        keyframe_insns: int,
+        density: int,
+        budget_bytes: int,
     ) -> None:
         self._cluster = cluster
         self._keyframe_insns = keyframe_insns
@@ -131,6 +138,11 @@ class Driver:
         self.record = root
         """The branch that is being followed."""
         self.position = Position(0)
+        self.witness = witness
+        """What has been seen up to here."""
+        self.events = 0
+        """How many of the line's events had happened by the last multiple of BATCH_NS."""
+        self._begin_due_faults()
         self.hold(pinned=True)
 
     # ---- looking ----------------------------------------------------------------------------------------------------
@@ -160,8 +172,13 @@ class Driver:
 
     @property
     def all_dead(self) -> bool:
-        """Is no machine left to run?"""
-        return len(self._dead) == len(self.machines)
+        """Is no machine left to run, and nothing to come that could start one?"""
+        return len(self._dead) == len(self.machines) and self._cluster.next_fault_ns() is None
+
+    @property
+    def dead(self) -> frozenset[int]:
+        """Machines that have ended."""
+        return frozenset(self._dead)
 
     # ---- cancelling -------------------------------------------------------------------------------------------------
 
@@ -188,7 +205,7 @@ class Driver:
             snapshot = self._cluster_snapshot()
             if snapshot is None:
                 return
-            owner.keyframes.add(Keyframe(self.position, self.instrets, self.totals, self._parts(), snapshot, pinned))
+            owner.keyframes.add(self._keyframe(snapshot, pinned))
             self._untaken += 1
         self._keyframe_work = self.work
         if self._untaken >= THIN_EVERY:
@@ -198,7 +215,20 @@ class Driver:
         """Compare with here whenever a replay passes; costs no snapshot."""
         owner = self.record.owner(self.position)
         if owner.keyframes.at(self.position) is None:
-            owner.keyframes.add(Keyframe(self.position, self.instrets, self.totals, self._parts(), None))
+            owner.keyframes.add(self._keyframe(None, False))
+
+    def _keyframe(self, snapshot: ClusterSnapshot | None, pinned: bool) -> Keyframe:
+        return Keyframe(
+            self.position,
+            self.instrets,
+            self.totals,
+            self._parts(),
+            snapshot,
+            str(self._cluster.network_digest()),
+            self.events,
+            None if snapshot is None else self.witness.copy(),
+            pinned,
+        )
 
     def thin(self) -> None:
         """Drop snapshots that are crowded, and more of them while memory is short."""
@@ -234,7 +264,9 @@ class Driver:
         self.record = record
         self.position = keyframe.position
         self._keyframe_work = keyframe.work
-        self._dead = {ending.machine for ending in record.endings_to(keyframe.position)}
+        assert keyframe.witness is not None, "it goes with the snapshot"
+        self.witness, self.events = keyframe.witness.copy(), keyframe.events
+        self._dead = self._ended()
         self._drain()
         self._verify(keyframe)
 
@@ -246,6 +278,10 @@ class Driver:
                 raise DivergenceError(machine, "instructions", what, where=where)
             if str(vm.digest()) != expected.whole:
                 raise self._name_part(machine, keyframe, where)
+        network = str(self._cluster.network_digest())
+        if network != keyframe.network:
+            what = f"digest {network[:16]}, {keyframe.network[:16]} before"
+            raise DivergenceError(None, "network", what, where=where)
 
     def _name_part(self, machine: int, keyframe: Keyframe, where: str) -> DivergenceError:
         vm, expected = self.machines[machine], keyframe.parts[machine]
@@ -282,22 +318,41 @@ class Driver:
 
     def give(self, given: Input) -> GivenInput | None:
         """Apply a new input here; None if the machine took nothing of it. The caller records it."""
-        vm = self.machines[given.machine]
-        accepted = vm.console_input(given.data)
-        if accepted == 0:
+        at, instret = self.position, self._instret_of(given)
+        taken = self._do(given)
+        if taken is None:
             return None
-        at = self.position
         self.position = Position(at.vns, at.ordinal + 1)
-        return GivenInput(at, vm.instret, ConsoleInput(given.machine, given.data[:accepted]))
+        return GivenInput(at, instret, taken)
 
     def _apply(self, given: GivenInput) -> None:
-        vm = self.machines[given.input.machine]
-        accepted = vm.console_input(given.input.data)
-        if accepted != len(given.input.data) or vm.instret != given.instret:
-            what = f"took {accepted} of {len(given.input.data)} bytes of input at instruction {vm.instret}"
-            raise DivergenceError(given.input.machine, "devices", what, where=format_seconds(given.at.vns))
+        instret = self._instret_of(given.input)
+        if self._do(given.input) != given.input or instret != given.instret:
+            what = f"took another part of an input, or at instruction {instret} instead of {given.instret}"
+            raise DivergenceError(machine_of(given.input), "devices", what, where=format_seconds(given.at.vns))
         self.position = given.after
         self._arrived()
+
+    def _instret_of(self, given: Input) -> int:
+        machine = machine_of(given)
+        return sum(self.instrets) if machine is None else self.machines[machine].instret
+
+    def _do(self, given: Input) -> Input | None:
+        taken = apply(given, self._cluster)
+        # What an input does at once is seen before anything else happens, and before a snapshot is taken.
+        self._begin_due_faults()
+        self._dead = self._ended()
+        return taken
+
+    def _begin_due_faults(self) -> None:
+        """At a position the faults due then have begun: what an input meets does not depend on the way here."""
+        due = self._cluster.next_fault_ns()
+        if due is not None and due <= self.position.vns:
+            self._cluster.run_to_vns(self.position.vns)
+        self.witness.read()
+
+    def _ended(self) -> set[int]:
+        return {machine for machine in range(len(self.machines)) if self._cluster.has_ended(machine)}
 
     def advance(self, target: Position, aim: Aim | None = None) -> bool:
         """Go forward to `target`, or to the first instant at which `aim` is reached.
@@ -350,7 +405,7 @@ class Driver:
         return self.record.nearest(position) or self.record.first()
 
     def _hopeless(self, aim: Aim | None) -> bool:
-        if aim is None:
+        if aim is None or self._cluster.next_fault_ns() is not None:
             return False
         return aim.machine in self._dead if aim.machine is not None else self.all_dead
 
@@ -370,12 +425,15 @@ class Driver:
 
     def _segment_end(self, limit_vns: int, *, alone: bool) -> int:
         quantum_ns, now = self._quantum_ns, self.position.vns
-        if alone and self._networked:
+        if alone and (self._networked or self._cluster.waits_for_setup):
             # Run alone past the end of a tick, a machine would miss what the others send it.
             limit_vns = min(limit_vns, (now // quantum_ns + 1) * quantum_ns)
+        due = self._cluster.next_fault_ns() if alone else None
+        if due is not None and due > now:
+            limit_vns = min(limit_vns, due)
         # Tick boundaries are where a cluster exchanges what its machines sent: prefer to end there.
         boundary = (now + self._span_ns) // quantum_ns * quantum_ns
-        stops = [boundary if boundary > now else now + self._span_ns, limit_vns]
+        stops = [boundary if boundary > now else now + self._span_ns, limit_vns, (now // BATCH_NS + 1) * BATCH_NS]
         if self.position < self.record.end:
             stops.append(self.record.end.vns)
             stops += [record.keyframes.next_vns(now) or limit_vns for record in self.record.line()]
@@ -393,6 +451,10 @@ class Driver:
         if not self._collect(known):
             raise _LostError
         self.position = Position(end_vns)
+        if end_vns % BATCH_NS == 0:
+            self._settle()
+        self._begin_due_faults()
+        self._dead = self._ended()
         if not known:
             self.record.endings += endings
             self.record.end = self.position
@@ -445,24 +507,23 @@ class Driver:
                 raise TornError(self.position.vns)
 
     def _run_all(self, end_vns: int) -> list[Ending]:
-        """Bring every machine to `end_vns`; those that stop for good before are returned."""
-        endings: list[Ending] = []
+        """Bring every machine to `end_vns`; those that end before are returned."""
         while True:
-            self._cluster.run_to_vns(end_vns)
-            behind = [at for at, vm in enumerate(self.machines) if vm.vns < end_vns and at not in self._dead]
-            for machine in behind:
-                # Only a machine that stopped for good stops again at once, and says why.
-                stop = self.machines[machine].run(vns=self.machines[machine].vns + 1)
-                if stop.kind.name in FATAL:
-                    self._dead.add(machine)
-                    endings.append(self._ending(machine, stop))
-            behind = [at for at in behind if at not in self._dead]
+            done = self._cluster.run_to_vns(end_vns)
+            dead = self._ended()
+            behind = [at for at, vm in enumerate(self.machines) if vm.vns < end_vns and at not in dead]
+            if not behind and not done:
+                continue  # cancelled when all were there but the cluster's own time was not
             if not behind:
+                endings = [self._ending(machine) for machine in sorted(dead - self._dead)]
+                self._dead = dead
                 return endings
             if self._cancelled.is_set():
                 raise TornError(max(self.position.vns, min(self.machines[at].vns for at in behind)))
 
-    def _ending(self, machine: int, stop: StopLike) -> Ending:
+    def _ending(self, machine: int) -> Ending:
+        # A machine that ended stops again at once, and says why.
+        stop = self.machines[machine].run(vns=self.machines[machine].vns + 1)
         return Ending(machine, self.machines[machine].vns, stop.kind.name.lower().replace("_", " "), stop.detail)
 
     def _resize_span(self, work: int, sent: int, span_ns: int) -> None:
@@ -487,6 +548,7 @@ class Driver:
             sent.take(vm)
             sent.clear()
             vm.take_log()
+        self.witness.discard()
 
     def _collect(self, known: bool) -> bool:
         """Take in what was sent; False, and nothing taken, if some of it was lost."""
@@ -494,6 +556,10 @@ class Driver:
             sent.take(vm)
             if vm.console_total - len(sent.data) > log.total or len(sent.marks) > MARKS_MAX:
                 return False
+        lost = self.witness.lost
+        self.witness.read()
+        if self.witness.lost > lost:
+            return False
         for machine, (vm, sent) in enumerate(zip(self.machines, self._sent, strict=True)):
             lines, log = vm.take_log(), self.record.consoles[machine]
             start = vm.console_total - len(sent.data)
@@ -501,11 +567,30 @@ class Driver:
                 self._compare_console(machine, log, start, bytes(sent.data))
             else:
                 log.append(sent.data, sent.marks)
+            if sent.data:
+                self.witness.console(machine, start, bytes(sent.data), sent.marks)
             sent.clear()
             if not known:
                 room = max(LOG_LINES_MAX - len(self.record.log), 0)
                 self.record.log += [_dated(vm.vns, machine, line) for line in lines[:room]]
         return True
+
+    def _settle(self) -> None:
+        """Put what happened since the last multiple of BATCH_NS in order; compare it with what is known of it."""
+        events, failures = self.witness.settle(self.position.vns)
+        log, start = self.record.events, self.events
+        self.events += len(events)
+        if start >= log.total:
+            log.append(events)
+            self.record.failures += failures
+            return
+        before = log.read(start, self.events)
+        if events[: EVENTS_MAX - start] != before:
+            at = next((at for at, (a, b) in enumerate(zip(events, before, strict=False)) if a != b), len(before))
+            what = (
+                f"event {start + at} is {events[at].text!r}" if at < len(events) else f"event {start + at} is missing"
+            )
+            raise DivergenceError(None, "events", what, where=f"{self.record.name}@{format_seconds(self.position.vns)}")
 
     def _compare_console(self, machine: int, log: ConsoleLog, start: int, data: bytes) -> None:
         before = log.read(start, start + len(data))

@@ -23,12 +23,12 @@ class DivergenceError(EngineError):
     """A replay did not reproduce what happened before.
 
     `machine` is the index of the first machine that differs, `part` names what of it: `instructions`, `registers`,
-    `devices`, `page 0x...`, `console` or `state`.
+    `devices`, `page 0x...`, `console` or `state`. Without a machine it is the cluster's `network` or `events`.
     """
 
-    def __init__(self, machine: int, part: str, what: str, *, where: str) -> None:
+    def __init__(self, machine: int | None, part: str, what: str, *, where: str) -> None:
         super().__init__(
-            f"machine {machine} differs in {part}: {what}",
+            f"{'the cluster' if machine is None else f'machine {machine}'} differs in {part}: {what}",
             where=where,
             hint="the replay is not the run that was recorded; please keep the session's script and report it",
         )

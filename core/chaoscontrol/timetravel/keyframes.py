@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from chaoscontrol.timetravel.cluster_api import ClusterSnapshot
 from chaoscontrol.timetravel.moment import Position
+from chaoscontrol.timetravel.witness import Witness
 
 NS_PER_WORK = 100
 """Letting idle time pass costs something too: a virtual second about as much as ten million instructions."""
@@ -42,6 +43,12 @@ class Keyframe:
     """Console bytes sent, per machine."""
     parts: tuple[Parts, ...]
     snapshot: ClusterSnapshot | None
+    network: str = ""
+    """Digest of what is not in the machines, hexadecimal."""
+    events: int = 0
+    """Events of the line's log by then."""
+    witness: Witness | None = None
+    """What had been seen; None without a snapshot."""
     pinned: bool = False
     """Never thinned: the beginning of everything."""
 
@@ -118,7 +125,7 @@ def _spaced(outwards: list[Keyframe], work: int, density: int) -> list[Keyframe]
         crowded = bool(kept) and abs(keyframe.work - kept[-1].work) * density < distance
         if crowded and not keyframe.pinned and keyframe.snapshot is not None:
             keyframe.snapshot.close()
-            keyframe.snapshot = None
+            keyframe.snapshot = keyframe.witness = None
         else:
             kept.append(keyframe)
     return kept

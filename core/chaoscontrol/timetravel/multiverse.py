@@ -8,7 +8,7 @@ it leaves the cursor at a valid position, also when it fails or is cancelled. Us
 from collections.abc import Callable, Sequence
 
 from chaoscontrol.errors import ChaosControlError
-from chaoscontrol.timetravel.branch import Branch, BranchRecord, Ending, GivenInput, Input, typed_lines
+from chaoscontrol.timetravel.branch import Branch, BranchRecord, Ending, GivenInput, typed_lines
 from chaoscontrol.timetravel.cluster_api import Cluster, Machine
 from chaoscontrol.timetravel.console_log import ConsoleLog
 from chaoscontrol.timetravel.driver import Aim, Driver, TornError
@@ -20,8 +20,11 @@ from chaoscontrol.timetravel.errors import (
     PastError,
     UnreachableError,
 )
+from chaoscontrol.timetravel.event_log import EventLog
+from chaoscontrol.timetravel.inputs import Input, machine_of
 from chaoscontrol.timetravel.keyframes import Keyframe
 from chaoscontrol.timetravel.moment import BRANCH_NAME, Moment, Position, format_seconds
+from chaoscontrol.timetravel.witness import Failure, Witness
 
 ROOT_NAME = "main"
 
@@ -66,8 +69,9 @@ class BranchHead:
             raise PastError(
                 f"{self._record.name} is not at its end any more", hint="fork, or go back to the end of the branch"
             )
-        if not 0 <= given.machine < len(self._driver.machines):
-            raise PastError(f"there is no machine {given.machine}", hint=f"0 to {len(self._driver.machines) - 1}")
+        machine = machine_of(given)
+        if machine is not None and not 0 <= machine < len(self._driver.machines):
+            raise PastError(f"there is no machine {machine}", hint=f"0 to {len(self._driver.machines) - 1}")
         taken = self._driver.give(given)
         if taken is not None:
             self._record.inputs.append(taken)
@@ -76,11 +80,15 @@ class BranchHead:
 
 
 class Multiverse:
-    """All histories of `cluster`, which stands at virtual time 0, loaded and never run."""
+    """All histories of `cluster`, which stands at virtual time 0, loaded and never run.
+
+    `witness` sees what happens in it; without one there are no events and no properties.
+    """
 
     def __init__(
         self,
         cluster: Cluster,
+        witness: Witness | None = None,
         *,
         keyframe_insns: int = KEYFRAME_INSNS,
         density: int = DENSITY,
@@ -90,7 +98,14 @@ class Multiverse:
         root = BranchRecord(ROOT_NAME, None, None, Position(0), Position(0), consoles)
         self._records = {ROOT_NAME: root}
         self._quantum_ns = cluster.config.quantum_ns
-        self._driver = Driver(cluster, root, keyframe_insns=keyframe_insns, density=density, budget_bytes=budget_bytes)
+        self._driver = Driver(
+            cluster,
+            root,
+            witness or Witness(),
+            keyframe_insns=keyframe_insns,
+            density=density,
+            budget_bytes=budget_bytes,
+        )
 
         self.target_vns: int | None = None
         """Where the movement under way goes, if that is known beforehand; a watcher may say how far it got."""
@@ -180,9 +195,36 @@ class Multiverse:
         record = self._driver.record if branch is None else self._record(branch)
         return list(record.inputs_from(Position(0)))
 
+    def inputs_so_far(self) -> list[GivenInput]:
+        """Those of the cursor's line that were given by the cursor."""
+        return [given for given in self.inputs() if given.after <= self.position]
+
     def endings(self) -> list[Ending]:
         """Machines that stop for good on the cursor's line of history, those after the cursor included."""
         return self._driver.record.endings_to(self._driver.record.end)
+
+    def failures(self) -> list[Failure]:
+        """Properties broken on the cursor's line of history, those after the cursor included."""
+        return self._driver.record.failures_to(self._driver.record.end)
+
+    @property
+    def stopped(self) -> frozenset[int]:
+        """Machines that have ended by the cursor."""
+        return self._driver.dead
+
+    @property
+    def witness(self) -> Witness:
+        """What has been seen by the cursor; for looking at."""
+        return self._driver.witness
+
+    @property
+    def events_total(self) -> int:
+        """How many events of the branch's log had happened by the cursor, besides the witness's pending ones."""
+        return self._driver.events
+
+    def events(self) -> EventLog:
+        """Of the cursor's branch; safe to read from other threads."""
+        return self._driver.record.events
 
     def compare(self, a: Moment, b: Moment) -> int:
         """-1, 0 or 1 as `a` is before, at or after `b`; raises MomentError if neither is in the other's history."""
@@ -207,7 +249,8 @@ class Multiverse:
         moment = Moment(parent.name, driver.position, driver.marks())
         driver.hold()
         consoles = [ConsoleLog(log, total) for log, total in zip(parent.consoles, driver.totals, strict=True)]
-        record = BranchRecord(name, parent, moment, driver.position, driver.position, consoles)
+        events = EventLog(parent.events, driver.events)
+        record = BranchRecord(name, parent, moment, driver.position, driver.position, consoles, events)
         self._records[name] = record
         driver.record = record
         return BranchHead(self, record, driver)

@@ -1,0 +1,223 @@
+"""The commands that break things: faults, schedules, new seeds, requests to guest agents.
+
+Each is an input of the branch that it is given on; in the past they branch first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cc_tui.commands.engine import EngineCommand, own_future, reason, refuse_machine
+from cc_tui.commands.language import CommandError, format_duration, parse_duration, quote
+from chaoscontrol import agent
+from chaoscontrol.errors import GuestError
+from chaoscontrol.faults import FAULTS, Fault, FaultSchedule, HealAll, parse_ns
+from chaoscontrol.timetravel import AgentInput, FaultInput, Input, ScheduleInput, SeedInput
+
+if TYPE_CHECKING:
+    from cc_tui.commands.bench import Bench
+
+AGENT_ID_FIRST = 1 << 31
+"""Numbers of requests from here on are a person's; the fault engine's are below."""
+AGENT_TIMEOUT_MS = 60_000
+SIGKILL = 9
+
+_NUMBER = re.compile(r"[+-]?\d[\d_]*", re.ASCII)
+_MACHINE = re.compile(r"vm(\d+)", re.ASCII)
+
+
+def read_value(name: str, text: str) -> Any:
+    """What a field's text means: a number, numbers between commas, a time with its unit, true, false, or the text."""
+    if "," in text:
+        return tuple(read_value(name, part) for part in text.split(",") if part)
+    machine = _MACHINE.fullmatch(text)
+    if machine is not None and not name.endswith("_ns"):
+        return int(machine[1])
+    if _NUMBER.fullmatch(text):
+        return int(text)
+    if name.endswith("_ns"):
+        return parse_ns(text, name, signed=True)
+    return {"true": True, "false": False}.get(text, text)
+
+
+def make_fault(kind: str, values: dict[str, str]) -> Fault:
+    """A fault from the texts of its fields. Raises CommandError or FaultError, which name the field."""
+    if kind not in FAULTS:
+        close = [name for name in FAULTS if kind[:4] in name]
+        raise CommandError(f"there is no fault {kind!r}", hint=f"there are {', '.join(close or FAULTS)}")
+    cls = FAULTS[kind]
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    read: dict[str, Any] = {}
+    for name, text in values.items():
+        if name not in fields:
+            known = ", ".join(fields) or "none"
+            raise CommandError(f"{kind} has no field {name!r}", hint=f"its fields are: {known}")
+        value = read_value(name, text)
+        sided = "tuple" in str(fields[name].type)
+        read[name] = (value,) if sided and not isinstance(value, tuple) else value
+    for name, field in fields.items():
+        if name not in read and field.default is dataclasses.MISSING:
+            raise CommandError(f"{kind}: {name} is missing", hint=f"write {name}=...")
+    return cls(**read)
+
+
+def read_inject(words: list[str], quantum_ns: int) -> Inject:
+    """`KIND [field=value ...] [for=TIME]`. Raises CommandError or FaultError."""
+    kind, values, duration_ns = words[0], dict[str, str](), None
+    for word in words[1:]:
+        name, equals, text = word.partition("=")
+        if not equals or not text:
+            raise CommandError(f"not a field: {word!r}", hint="write field=value, as in target=1")
+        if name == "for":
+            duration_ns = parse_duration(text, quantum_ns)
+        elif name in values:
+            raise CommandError(f"{name} is given twice")
+        else:
+            values[name] = text
+    fault = make_fault(kind, values)
+    if duration_ns is not None and not fault.LASTS:
+        raise CommandError(f"{kind} happens in a moment", hint="leave for= out")
+    if duration_ns is not None and duration_ns <= 0:
+        raise CommandError(f"{kind} cannot last {duration_ns} ns", hint="give a time above 0")
+    return Inject(fault, duration_ns)
+
+
+def give(bench: Bench, given: Input, text: str) -> None:
+    """Give an input on a branch that owns its future, and write it into the script."""
+    head = own_future(bench)
+    if head.give(given) is None:
+        raise GuestError("the machine took nothing of it", hint="let time pass, then try again")
+    bench.script.unsaved_inputs += 1
+    bench.script.wrote(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Inject(EngineCommand):
+    """A fault begins here."""
+
+    scripted: ClassVar[bool] = False
+    fault: Fault
+    duration_ns: int | None = None
+
+    @property
+    def text(self) -> str:
+        words = ["inject", self.fault.kind()]
+        for field in dataclasses.fields(self.fault):
+            value = getattr(self.fault, field.name)
+            if value != field.default:
+                shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)  # type: ignore[arg-type]
+                words.append(quote(f"{field.name}={shown.lower() if isinstance(value, bool) else shown}"))
+        if self.duration_ns is not None:
+            words.append(f"for={format_duration(self.duration_ns)}")
+        return " ".join(words)
+
+    def run(self, bench: Bench) -> None:
+        self.fault.check(bench.vms)
+        give(bench, FaultInput(self.fault, self.duration_ns), self.text)
+        bench.say(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Heal(EngineCommand):
+    """Every fault ends here."""
+
+    scripted: ClassVar[bool] = False
+
+    @property
+    def text(self) -> str:
+        return "heal"
+
+    def run(self, bench: Bench) -> None:
+        give(bench, FaultInput(HealAll()), self.text)
+        bench.say("every fault has ended")
+
+
+@dataclass(frozen=True, slots=True)
+class UseSchedule(EngineCommand):
+    """The faults of a file are those to come."""
+
+    scripted: ClassVar[bool] = False
+    path: str
+
+    @property
+    def text(self) -> str:
+        return f"schedule {quote(self.path)}"
+
+    def run(self, bench: Bench) -> None:
+        schedule = read_schedule(self.path)
+        schedule.check(bench.vms)
+        give(bench, ScheduleInput(schedule), self.text)
+        bench.say(f"{len(schedule.faults)} faults to come, from {schedule.origin}")
+
+
+def read_schedule(path: str) -> FaultSchedule:
+    """A schedule's TOML file. Raises CommandError or FaultError."""
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise CommandError(reason(error), where=quote(path), hint="give a schedule's TOML file") from None
+    return FaultSchedule.from_toml(text, where=path)
+
+
+@dataclass(frozen=True, slots=True)
+class Reseed(EngineCommand):
+    """Another future from here on: all random streams start anew."""
+
+    scripted: ClassVar[bool] = False
+    seed: int
+
+    @property
+    def text(self) -> str:
+        return f"reseed {self.seed}"
+
+    def run(self, bench: Bench) -> None:
+        give(bench, SeedInput(self.seed), self.text)
+        bench.say(f"random numbers go on from seed {self.seed}")
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgent(EngineCommand):
+    """A request to a machine's guest agent; its answer is an event."""
+
+    scripted: ClassVar[bool] = False
+    machine: int
+    words: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return " ".join(["agent", str(self.machine), *map(quote, self.words)])
+
+    def request(self) -> agent.Request:
+        """What the words ask for. Raises CommandError."""
+        match self.words:
+            case ("ps",):
+                return agent.ListProcesses()
+            case ("signal", target) | ("signal", target, _):
+                signal = self.words[2] if len(self.words) == 3 else str(SIGKILL)
+                if not signal.isdecimal() or not 1 <= int(signal) <= 64:
+                    raise CommandError(f"not a signal: {signal!r}", hint="write its number, 1 to 64")
+                if target.isdecimal():
+                    return agent.SignalPid(int(target), int(signal))
+                return agent.SignalName(target, int(signal))
+            case ("run", command):
+                return agent.Run(("/bin/sh", "-c", command), AGENT_TIMEOUT_MS)
+            case _:
+                hint = 'write agent VM ps, agent VM signal NAME|PID [N], or agent VM run "COMMAND"'
+                raise CommandError("agent: not a request", hint=hint)
+
+    def run(self, bench: Bench) -> None:
+        request = self.request()
+        refuse_machine(bench, self.machine)
+        if not bench.multiverse.machines[self.machine].has_agent_channel:
+            raise GuestError(f"machine {self.machine} has no channel to a guest agent", hint="use a scenario that has")
+        asked = sum(isinstance(given.input, AgentInput) for given in bench.multiverse.inputs_so_far())
+        frame = agent.encode(AGENT_ID_FIRST + asked, request)
+        give(bench, AgentInput(self.machine, frame), self.text)
+        bench.say(f"asked the agent of vm{self.machine}; its answer is an event")
+
+
+__all__ = ["AskAgent", "Heal", "Inject", "Reseed", "UseSchedule", "make_fault", "read_inject", "read_schedule"]

@@ -1,0 +1,88 @@
+"""Opening: from the options of a command line to a cluster that stands at virtual time 0, and who watches it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, NamedTuple
+
+from chaoscontrol.cluster import SimulationConfig, SimulationController
+from chaoscontrol.oracle import PropertyOracle, kernel_properties
+from chaoscontrol.scenario import Scenario, load_scenario
+from chaoscontrol.timetravel import ClusterWitness
+
+if TYPE_CHECKING:
+    from cc_tui.options import LaunchOptions
+    from chaoscontrol.oracle import HostProperty
+
+
+class Opened(NamedTuple):
+    """A cluster and what belongs to it."""
+
+    cluster: SimulationController
+    witness: ClusterWitness
+    kernel: str
+    """The file that names addresses."""
+    heading: str
+    """The command line that opens it again."""
+
+
+def scenario_of(options: LaunchOptions) -> Scenario | None:
+    """The scenario that the options name, with what they change in it. Raises UsageError."""
+    if options.scenario is None:
+        return None
+    scenario = load_scenario(options.scenario)
+    changes = {
+        "vms": ("count", options.vms),
+        "quantum": ("quantum_ns", options.quantum_ns),
+        "seed": ("seed", options.seed),
+    }
+    return dataclasses.replace(scenario, **dict(changes[name] for name in changes if name in options.given))
+
+
+def configure(options: LaunchOptions) -> tuple[SimulationConfig, list[HostProperty], Scenario | None]:
+    """The cluster that the options describe, and its host properties. Raises UsageError."""
+    scenario = scenario_of(options)
+    if scenario is None:
+        return options.simulation(), kernel_properties(), None
+    from chaoscontrol.trial import simulation_config
+
+    return simulation_config(scenario, seed=scenario.seed), scenario.properties(), scenario
+
+
+def open_cluster(options: LaunchOptions) -> Opened:
+    """Make the cluster. Raises ChaosControlError."""
+    from cc_tui.commands.faults import read_schedule
+
+    config, properties, scenario = configure(options)
+    schedule = read_schedule(options.schedule) if options.schedule is not None else scenario and scenario.schedule
+    if schedule:
+        schedule.check(config.num_vms)
+    cluster = SimulationController(config)
+    try:
+        if schedule and schedule.faults:
+            cluster.set_schedule(schedule)
+        witness = ClusterWitness(cluster, PropertyOracle(properties))
+    except BaseException:
+        cluster.close()
+        raise
+    kernel = str(config.kernel_path)
+    return Opened(cluster, witness, kernel, describe(options))
+
+
+def describe(options: LaunchOptions) -> str:
+    """The options as they would be given again."""
+    from cc_tui.options import LaunchOptions
+
+    default = LaunchOptions()
+    words = ["cc-tui"]
+    words += [f"--scenario {options.scenario}"] if options.scenario else []
+    words += [f"--vms {options.vms}"] if options.vms != default.vms or "vms" in options.given else []
+    words += [f"--seed {options.seed}"] if options.scenario is None or "seed" in options.given else []
+    words += [f"--kernel {options.kernel}"] if options.kernel else []
+    words += [f"--initrd {options.initrd}"] if options.initrd else []
+    words += [f"--cmdline '{options.cmdline}'"] if options.cmdline != default.cmdline else []
+    words += [f"--memory {options.memory_bytes >> 10}K"] if options.memory_bytes != default.memory_bytes else []
+    words += [f"--quantum {options.quantum_ns}ns"] if options.quantum_ns != default.quantum_ns else []
+    words += [f"--vcpu {options.vcpu}"] if options.vcpu != default.vcpu else []
+    words += [f"--schedule {options.schedule}"] if options.schedule else []
+    return " ".join(words)

@@ -1,0 +1,101 @@
+"""Inputs: everything that can be given to a branch, as values, and how each is applied to a cluster.
+
+Together with images, configuration and seed they are the whole recipe of a history. Each is applied at one position,
+by the same function when it is given and when it is repeated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chaoscontrol.faults import Fault, FaultSchedule
+    from chaoscontrol.timetravel.cluster_api import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleInput:
+    """Bytes typed at the serial console of machine `machine`."""
+
+    machine: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInput:
+    """Bytes for the guest agent of machine `machine`: frames as chaoscontrol.agent encodes them."""
+
+    machine: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FaultInput:
+    """A fault that begins at once."""
+
+    fault: Fault
+    duration_ns: int | None = None
+    """Virtual nanoseconds; None: until it is healed, or it happens in a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleInput:
+    """Faults to come; they take the place of those that have not begun."""
+
+    schedule: FaultSchedule
+
+
+@dataclass(frozen=True, slots=True)
+class SeedInput:
+    """All random streams start anew: another future from here on."""
+
+    seed: int
+    """64 bits."""
+
+
+Input = ConsoleInput | AgentInput | FaultInput | ScheduleInput | SeedInput
+
+
+def machine_of(given: Input) -> int | None:
+    """The machine that an input is for; None if it is for the cluster."""
+    return given.machine if isinstance(given, ConsoleInput | AgentInput) else None
+
+
+def apply(given: Input, cluster: Cluster) -> Input | None:
+    """Give an input to the cluster as it stands; what was taken of it, None if nothing.
+
+    Only bytes can be taken in part, by a queue that is full. Raises UsageError for a fault that cannot be, and then
+    changes nothing.
+    """
+    match given:
+        case ConsoleInput(machine, data):
+            taken = cluster.vms[machine].console_input(data)
+            return replace(given, data=data[:taken]) if taken else None
+        case AgentInput(machine, data):
+            taken = cluster.vms[machine].agent_send(data)
+            return replace(given, data=data[:taken]) if taken else None
+        case FaultInput(fault, duration_ns):
+            cluster.inject(fault, duration_ns=duration_ns)
+        case ScheduleInput(schedule):
+            cluster.set_schedule(schedule)
+        case SeedInput(seed):
+            cluster.reseed(seed)
+    return given
+
+
+def describe(given: Input) -> str:
+    """One line for a person."""
+    match given:
+        case ConsoleInput(machine, data):
+            return f"typed at vm{machine}: {data!r}"
+        case AgentInput(machine, data):
+            return f"{len(data)} bytes for the agent of vm{machine}"
+        case FaultInput(fault, None):
+            return f"injected {fault}"
+        case FaultInput(fault, duration_ns):
+            return f"injected {fault} for {duration_ns} ns"
+        case ScheduleInput(schedule):
+            return f"a schedule of {len(schedule.faults)} faults"
+        case SeedInput(seed):
+            return f"new seed {seed}"

@@ -1,0 +1,161 @@
+"""Witness: what has been seen of a cluster up to where it stands, and how its properties stand.
+
+It reads everything that the machines and the fault engine report, and feeds it to the oracle. It belongs to a position
+as the machines' state does: keyframes hold a copy, so going back takes back what was seen.
+
+Properties that watch the stream depend on its order, and where a run is cut into segments must not show. So events
+are kept until virtual time passes a multiple of BATCH_NS, at which every segment ends, and are then put in one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from chaoscontrol.events import ConsoleLines, Event, EventKind, machine_events
+from chaoscontrol.oracle import At, OracleReport, PropertyOracle
+from chaoscontrol.protocol import SdkEvent
+
+if TYPE_CHECKING:
+    from chaoscontrol.cluster import SimulationController
+    from chaoscontrol.timetravel.cluster_api import ConsoleMark
+
+BATCH_NS = 50_000_000
+
+_ORDER_OF_KINDS = {kind: order for order, kind in enumerate(EventKind)}
+
+
+class Failure(NamedTuple):
+    """A property that was broken, and where first."""
+
+    at: At
+    name: str
+    details: str = ""
+
+
+class Seen(NamedTuple):
+    """A batch of events in order, and the properties that they are the first to break."""
+
+    events: list[Event]
+    failures: list[Failure]
+
+
+class Witness:
+    """Sees nothing: of clusters that report no events. The base of the one that does."""
+
+    lost = 0
+    """Records that the engine dropped because they were not read in time."""
+
+    def read(self) -> None:
+        """Take in what the machines and the fault engine have reported."""
+
+    def console(self, machine: int, offset: int, data: bytes, marks: Sequence[ConsoleMark]) -> None:
+        """Take in what a console has sent."""
+
+    def settle(self, vns: int) -> Seen:
+        """Everything up to `vns`, a multiple of BATCH_NS, was taken in: put it in order and judge it."""
+        return Seen([], [])
+
+    def discard(self) -> None:
+        """Forget what the machines have reported and nobody has read, after a restore."""
+
+    def copy(self) -> Witness:
+        """An independent one in the same state."""
+        return self
+
+    def pending(self) -> list[Event]:
+        """Events since the last multiple of BATCH_NS, in order."""
+        return []
+
+    def report(self, vns: int) -> OracleReport:
+        """How every property stands where the cluster is, at virtual time `vns`."""
+        return OracleReport()
+
+
+class ClusterWitness(Witness):
+    """The witness of a SimulationController."""
+
+    def __init__(self, cluster: SimulationController, oracle: PropertyOracle) -> None:
+        self._cluster = cluster
+        self._oracle = oracle
+        self._lines = [ConsoleLines(machine) for machine in range(len(cluster.vms))]
+        self._pending: list[Event] = []
+        self._ended: frozenset[int] = frozenset()
+        self._broken: frozenset[str] = frozenset()
+
+    def read(self) -> None:
+        for machine, vm in enumerate(self._cluster.vms):
+            events, lost = machine_events(machine, vm)
+            self._pending += events
+            self.lost += lost
+        for change in self._cluster.take_fault_log():
+            self._pending.append(Event(change.vns, -1, 0, EventKind.FAULT, change))
+        for why in self._cluster.take_failed_faults():
+            self._pending.append(Event(self._cluster.vns, -1, 0, EventKind.FAULT, f"not done: {why}"))
+        self._look_for_ends()
+
+    def _look_for_ends(self) -> None:
+        ended = frozenset(i for i in range(len(self._cluster.vms)) if self._cluster.has_ended(i))
+        for machine in sorted(ended - self._ended):
+            stop = self._cluster.end_of(machine)
+            if not stop.kind.is_power_cut:  # that is a fault's doing, and among the faults
+                event = Event(stop.vns, machine, stop.instret, EventKind.END, stop.kind.text)
+                self._pending.append(event)
+        self._ended = ended
+
+    def console(self, machine: int, offset: int, data: bytes, marks: Sequence[ConsoleMark]) -> None:
+        found = [(mark.offset, mark.vns, mark.instret) for mark in marks]
+        self._pending += self._lines[machine].feed(offset, data, found)
+
+    def settle(self, vns: int) -> Seen:
+        events, self._pending = self.pending(), []
+        self._oracle.feed(events, vns)
+        return Seen(events, self._new_failures(events))
+
+    def _new_failures(self, events: list[Event]) -> list[Failure]:
+        found = [
+            Failure(At(event.vns, event.vm, event.instret), event.data.message, event.data.json)
+            for event in events
+            if isinstance(event.data, SdkEvent) and event.data.failed
+        ]
+        found += [
+            Failure(result.counterexample, result.name, result.details)
+            for result in self._oracle.host_results()
+            if result.fails and result.counterexample is not None
+        ]
+        new: list[Failure] = []
+        for failure in sorted(found):
+            if failure.name not in self._broken:
+                self._broken |= {failure.name}
+                new.append(failure)
+        return new
+
+    def discard(self) -> None:
+        for vm in self._cluster.vms:
+            vm.take_raw_events()
+        self._cluster.take_fault_log()
+        self._cluster.take_failed_faults()
+
+    def copy(self) -> ClusterWitness:
+        other = ClusterWitness(self._cluster, self._oracle.copy())
+        other._lines = [lines.copy() for lines in self._lines]
+        other._pending = list(self._pending)
+        other._ended, other._broken = self._ended, self._broken
+        return other
+
+    def pending(self) -> list[Event]:
+        return sorted(self._pending, key=_order)
+
+    def report(self, vns: int) -> OracleReport:
+        oracle = self._oracle
+        if self._pending:
+            oracle = oracle.copy()
+            oracle.feed(self.pending(), vns)
+        return oracle.report([vm.properties() for vm in self._cluster.vms])
+
+
+def _order(event: Event) -> tuple[int, int, int]:
+    return event.vns, event.vm, _ORDER_OF_KINDS[event.kind]
+
+
+__all__ = ["BATCH_NS", "ClusterWitness", "Failure", "Seen", "Witness"]
