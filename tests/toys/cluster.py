@@ -373,6 +373,17 @@ class ToyCluster:
         self._vns = vns
         return True
 
+    def run_until(self, vns, *, machine, instret=None, console=None) -> Stop:
+        vm = self.vms[machine]
+        stop = vm.run(vns=vns, instret=instret, console=console)
+        end = vns if stop.kind is StopKind.VNS or self.has_ended(machine) else min(vns, vm.vns)
+        if stop.kind is StopKind.CANCELLED:
+            return stop
+        while not self.run_to_vns(max(end, self._vns)):
+            if self._cancelled.is_set():
+                return vm._stop("CANCELLED")
+        return stop
+
     def has_ended(self, i: int) -> bool:
         state = self.vms[i].state
         return bool(state.dead) and not state.sending

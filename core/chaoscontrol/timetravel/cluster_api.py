@@ -150,6 +150,17 @@ class Cluster(Protocol):
         """Run every machine to its first boundary at or after `vns`; those that end stay behind. False: cancelled."""
         ...
 
+    def run_until(
+        self,
+        vns: int,
+        *,
+        machine: int | None = None,
+        instret: int | None = None,
+        console: bytes | str | None = None,
+    ) -> StopLike:
+        """Run every machine to where one has retired `instret` instructions or sent `console`, at most to `vns`."""
+        ...
+
     def has_ended(self, i: int, /) -> bool:
         """Whether machine i cannot be run on."""
         ...

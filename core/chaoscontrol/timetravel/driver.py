@@ -50,12 +50,12 @@ class Aim:
 
     machine: int | None
     """None: whichever is first, which only `text` can ask for."""
+    console_total: int | None = None
+    """Console bytes sent; they are in its log, or `text` says how they end."""
+    text: bytes = b""
+    """The last bytes sent, the last of them by somebody on the way."""
     instret: int | None = None
     """Instructions retired."""
-    console_total: int | None = None
-    """Console bytes sent, of those already in the log."""
-    text: bytes | None = None
-    """The last bytes sent, the last of them by somebody on the way."""
 
 
 _DATE = re.compile(r"\[(\d{1,10})\.(\d{9}) s, instruction \d+\] ", re.ASCII)
@@ -96,12 +96,14 @@ class TornError(Exception):
         self.common_vns = common_vns
 
 
-class _OvershotError(Exception):
-    """Some machines ran past the instant, `vns`, at which another one reached the aim."""
+class _FoundError(Exception):
+    """A segment went past the instant at which a machine had sent a text: byte `totals[machine]` was its last."""
 
-    def __init__(self, vns: int) -> None:
-        super().__init__(vns)
-        self.vns = vns
+    def __init__(self, totals: dict[int, int], end_vns: int) -> None:
+        super().__init__(totals)
+        self.totals = totals
+        self.end_vns = end_vns
+        """Where the segment ended."""
 
 
 class _LostError(Exception):
@@ -127,7 +129,6 @@ class Driver:
         self._budget_bytes = budget_bytes
         self._cancelled = threading.Event()
         self._quantum_ns = cluster.config.quantum_ns
-        self._networked = len(cluster.vms) > 1 and any(vm.has_network for vm in cluster.vms)
         self._span_ns = self._quantum_ns
         self._dead: set[int] = set()
         self._untaken = 0
@@ -367,18 +368,17 @@ class Driver:
             self._check_cancel()
             origin = self.position
             try:
-                reached = self._run_segment(self._segment_end(target.vns, alone=aim is not None), aim)
+                reached = self._run_segment(self._segment_end(target.vns), aim)
             except _LostError:
                 span_ns = max(self._span_ns // SPAN_GROWTH_MAX, 1)
                 self.come_back(self.record, origin)
                 self.hold()
                 self._span_ns = span_ns
                 continue
-            except _OvershotError as overshot:
-                record, vns = self.record, overshot.vns
-                self.restore(record, self._nearest(self.position))
-                self.advance(Position(vns, record.inputs_at(vns)))
-                return True
+            except _FoundError as found:
+                assert aim is not None, "somebody looked for it"
+                self._stop_at_first(found, aim.text, origin)
+                reached = True
             self._arrived()
             self._apply_inputs(target)
             self.watch()
@@ -423,14 +423,8 @@ class Driver:
             aim.console_total is not None and vm.console_total >= aim.console_total
         )
 
-    def _segment_end(self, limit_vns: int, *, alone: bool) -> int:
+    def _segment_end(self, limit_vns: int) -> int:
         quantum_ns, now = self._quantum_ns, self.position.vns
-        if alone and (self._networked or self._cluster.waits_for_setup):
-            # Run alone past the end of a tick, a machine would miss what the others send it.
-            limit_vns = min(limit_vns, (now // quantum_ns + 1) * quantum_ns)
-        due = self._cluster.next_fault_ns() if alone else None
-        if due is not None and due > now:
-            limit_vns = min(limit_vns, due)
         # Tick boundaries are where a cluster exchanges what its machines sent: prefer to end there.
         boundary = (now + self._span_ns) // quantum_ns * quantum_ns
         stops = [boundary if boundary > now else now + self._span_ns, limit_vns, (now // BATCH_NS + 1) * BATCH_NS]
@@ -442,12 +436,23 @@ class Driver:
         return min(stop for stop in stops if stop > now)
 
     def _run_segment(self, end_vns: int, aim: Aim | None) -> bool:
-        known = self.position < self.record.end
-        work, sent, begin_vns = self.work, sum(self.totals), self.position.vns
+        """Run to `end_vns`, or to where `aim` is reached before; returns whether it is."""
+        was = self._measure()
         reached = False
-        if aim is not None:
+        if aim is not None and aim.machine is not None:
             end_vns, reached = self._run_aiming(aim, end_vns)
         endings = self._run_all(end_vns)
+        if aim is not None and aim.machine is None:
+            self._look_for(aim.text, end_vns)
+        self._commit(end_vns, endings, was)
+        return reached
+
+    def _measure(self) -> tuple[int, int, int]:
+        return self.work, sum(self.totals), self.position.vns
+
+    def _commit(self, end_vns: int, endings: list[Ending], was: tuple[int, int, int]) -> None:
+        """All machines are at `end_vns`: take in what happened since, and be there."""
+        known = self.position < self.record.end
         if not self._collect(known):
             raise _LostError
         self.position = Position(end_vns)
@@ -458,53 +463,82 @@ class Driver:
         if not known:
             self.record.endings += endings
             self.record.end = self.position
+        work, sent, begin_vns = was
         self._resize_span(self.work - work, sum(self.totals) - sent, end_vns - begin_vns)
-        return reached
 
     def _run_aiming(self, aim: Aim, end_vns: int) -> tuple[int, bool]:
-        """Run those who may reach `aim` before `end_vns`; returns where the segment ends now, and whether one did."""
-        furthest_vns, reached = self.position.vns, False
-        for machine in range(len(self.machines)) if aim.machine is None else (aim.machine,):
-            vm = self.machines[machine]
-            if machine not in self._dead and self._run_one(machine, aim, end_vns):
-                # With several nanoseconds per instruction, its boundary may lie past the end that it was run to.
-                end_vns, reached = min(end_vns, vm.vns), True
-            furthest_vns = max(furthest_vns, vm.vns)
-        if aim.machine is None and reached and furthest_vns > end_vns:
-            raise _OvershotError(end_vns)
-        return end_vns, reached
-
-    def _run_one(self, machine: int, aim: Aim, end_vns: int) -> bool:
-        vm, sent = self.machines[machine], self._sent[machine]
+        """Run to where the machine of `aim` reaches it, at most to `end_vns`; returns where it is, and if it did."""
+        assert aim.machine is not None, "whose aim is it?"
+        vm = self.machines[aim.machine]
         if aim.instret is not None:
-            self._run_alone(vm, end_vns, instret=aim.instret)
-            return vm.instret >= aim.instret
-        log = self.record.consoles[machine]
-        if aim.console_total is not None:
-            last = log.read(aim.console_total - 1, aim.console_total)
-            while vm.console_total < aim.console_total and self._run_alone(vm, end_vns, console=last):
-                pass
-            return vm.console_total >= aim.console_total
-        assert aim.text, "an aim has one of the three"
+            self._run_until(aim.machine, end_vns, instret=aim.instret)
+            reached = vm.instret >= aim.instret
+        elif aim.console_total is not None:
+            last = aim.text[-1:] or self.record.consoles[aim.machine].read(aim.console_total - 1, aim.console_total)
+            reached = self._run_to_total(aim.machine, aim.console_total, last, end_vns)
+        else:
+            reached = self._run_to_text(aim.machine, aim.text, end_vns)
+        if not reached or self._cluster.has_ended(aim.machine):
+            return end_vns, reached
+        # With several nanoseconds per instruction, its boundary may lie past the end that it was run to.
+        return min(end_vns, vm.vns), True
+
+    def _run_to_total(self, machine: int, total: int, last: bytes, end_vns: int) -> bool:
+        vm = self.machines[machine]
+        while vm.console_total < total and self._run_until(machine, end_vns, console=last):
+            pass
+        return vm.console_total >= total
+
+    def _run_to_text(self, machine: int, text: bytes, end_vns: int) -> bool:
+        vm, sent = self.machines[machine], self._sent[machine]
         # One byte at a time: a pattern that began in the segment before would not be seen whole in this one.
-        before = log.read(max(vm.console_total - len(aim.text), 0), vm.console_total)
-        while self._run_alone(vm, end_vns, console=aim.text[-1:]):
+        before = self.record.consoles[machine].read(max(vm.console_total - len(text), 0), vm.console_total)
+        while self._run_until(machine, end_vns, console=text[-1:]):
             sent.take(vm)
-            if (before + sent.data).endswith(aim.text):
+            if (before + sent.data).endswith(text):
                 return True
         return False
 
-    def _run_alone(
-        self, vm: Machine, end_vns: int, *, instret: int | None = None, console: bytes | None = None
+    def _run_until(
+        self, machine: int, end_vns: int, *, instret: int | None = None, console: bytes | None = None
     ) -> bool:
-        """Run one machine ahead of the others; True if it stopped for its console."""
+        """Run all until one machine gets there; True if it stopped for its console."""
         while True:
-            kind = vm.run(vns=end_vns, instret=instret, console=console).kind.name
-            if kind != "CANCELLED":
-                return kind == "CONSOLE"
+            stop = self._cluster.run_until(end_vns, machine=machine, instret=instret, console=console)
+            if stop.kind.name != "CANCELLED":
+                return stop.kind.name == "CONSOLE"
             # A cancel that came while nothing ran is still pending in the machine, and means nothing now.
             if self._cancelled.is_set():
                 raise TornError(self.position.vns)
+
+    def _look_for(self, text: bytes, end_vns: int) -> None:
+        """Raise _FoundError if some machine has sent `text` in this segment."""
+        totals: dict[int, int] = {}
+        for machine, (vm, sent) in enumerate(zip(self.machines, self._sent, strict=True)):
+            sent.take(vm)
+            start = vm.console_total - len(sent.data)
+            before = self.record.consoles[machine].read(max(start - len(text) + 1, 0), start)
+            at = (before + sent.data).find(text)
+            if at >= 0:
+                totals[machine] = start - len(before) + at + len(text)
+        if totals:
+            raise _FoundError(totals, end_vns)
+
+    def _stop_at_first(self, found: _FoundError, text: bytes, origin: Position) -> None:
+        """Go to the first instant at which one of some machines has sent the byte named; `origin` is before that."""
+        machine, tried = min(found.totals), set[int]()
+        while True:
+            self.come_back(self.record, origin)
+            was = self._measure()
+            end_vns, reached = self._run_aiming(Aim(machine, found.totals[machine], text), found.end_vns)
+            assert reached, "it was sent before"
+            tried.add(machine)
+            # Who has sent it by now was first, or at the same instant.
+            earlier = [m for m, total in found.totals.items() if m not in tried and self.totals[m] >= total]
+            if not earlier:
+                self._commit(end_vns, self._run_all(end_vns), was)
+                return
+            machine = earlier[0]
 
     def _run_all(self, end_vns: int) -> list[Ending]:
         """Bring every machine to `end_vns`; those that end before are returned."""
