@@ -106,6 +106,13 @@ class Screen:
             assert time.monotonic() < end, f"the screen never showed {pattern!r}:\n{text}"
             time.sleep(0.05)
 
+    def wait_until_gone(self, text: str, seconds: float = 20.0) -> None:
+        """Wait until no prompt's line of the console shows a text; the status is drawn a frame before the console."""
+        end = time.monotonic() + seconds
+        while any(text in row[:80] for row in self.rows[:-3] if "guest>" in row):
+            assert time.monotonic() < end, f"{text!r} stays on the screen:\n{self.text}"
+            time.sleep(0.05)
+
     def left_with(self) -> int:
         """The program's exit status, once it has left."""
         end = time.monotonic() + 20
@@ -153,7 +160,7 @@ def test_boot_type_step_back_and_branch(open_screen, size):
     # Back to before it was typed.
     screen.press("C")
     screen.wait(r"PAST +main@")
-    assert "echo first" not in "\n".join(row[:80] for row in screen.rows[:-3] if "guest>" in row)
+    screen.wait_until_gone("echo first")
 
     # Type something else: that is another branch.
     screen.press("Enter")
@@ -164,13 +171,13 @@ def test_boot_type_step_back_and_branch(open_screen, size):
     screen.wait(r"guest> echo second")
     screen.press("C-]")
     screen.wait(r"PAUSED +b1@")
-    assert "echo first" not in "\n".join(row[:80] for row in screen.rows[:-3] if "guest>" in row)
+    screen.wait_until_gone("echo first")
 
     # And the first one is still there.
     screen.command("goto main")
     screen.wait(r"PAUSED +main@")
     screen.wait(r"guest> echo first")
-    assert "echo second" not in "\n".join(row[:80] for row in screen.rows[:-3] if "guest>" in row)
+    screen.wait_until_gone("echo second")
 
     screen.press("q")
     screen.wait(r"Leave cc-tui\?")
