@@ -217,8 +217,8 @@ SPECS: tuple[Spec, ...] = (
     Spec("where", (), "", "print this moment", lambda _: engine.Where()),
     Spec("save", (), "FILE", "write this session as a script", lambda words: engine.Save(words.next()), "save bug.cc"),
     Spec("source", (), "FILE", "carry out a script", lambda words: engine.Source(words.next()), "source bug.cc"),
-    Spec("view", (), "PANE", "show a pane: a console (0, 1, ...), all, machine, branches, events",
-         _frontend("view", needs=True, takes=True), "view machine"),
+    Spec("view", (), "PANE", "show a pane: a console (0, 1, ...), all, grid, faults, properties, events, branches, "
+         "network, coverage, machine", _frontend("view", needs=True, takes=True), "view machine"),
     Spec("attach", (), "", "type at the console in view; ctrl+] ends it", _frontend("attach")),
     Spec("detach", (), "", "stop typing at the console", _frontend("detach")),
     Spec("find", (), "[TEXT]", "search the console in view, upwards; again without TEXT",

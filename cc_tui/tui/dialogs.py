@@ -93,7 +93,7 @@ class HelpScreen(ModalScreen[None]):
                 group = key.group
                 page.heading(group)
             if key.id == "pane.1":
-                page.entry(KEY_COLUMNS, "1 … 9", "the tab of that number", "pane.1 …")
+                page.entry(KEY_COLUMNS, "1 … 9, 0", "the tab of that number, 0 the tenth", "pane.1 …")
             else:
                 page.entry(KEY_COLUMNS, self._keys(key.id, key.keys), key.help, key.id)
 

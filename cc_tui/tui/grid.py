@@ -89,7 +89,7 @@ class Row:
         return "".join(self.texts).rstrip()
 
 
-def _shown(character: str) -> str:
+def shown_character(character: str) -> str:
     """What stands for a character: itself if it is one to look at.
 
     Controls of writing direction and other invisible ones could rearrange what surrounds them; fonts' private
@@ -156,7 +156,7 @@ class Grid:
             text = text.translate(_LINE_DRAWING)
         if self.insert or not _ASCII.fullmatch(text):
             for character in text:
-                self._draw_one(_shown(character))
+                self._draw_one(shown_character(character))
             return
         at = 0
         while at < len(text):

@@ -43,16 +43,17 @@ KEYS: tuple[Key, ...] = (
     Key("run.toggle", "space", "!toggle", "run or pause", "Running", "run"),
     Key("run.faster", "greater_than_sign", "!faster", "run faster", "Running"),
     Key("run.slower", "less_than_sign", "!slower", "run slower", "Running"),
-    Key("run.cancel", "escape", "!cancel", "stop what is under way; back to the end of the console", "Running"),
+    Key("run.cancel", "escape", "!cancel", "stop what is under way; to the console's end; end a filter", "Running"),
     Key("run.interrupt", "ctrl+c", "!interrupt", "stop what is under way, or pause, as in gdb", "Running"),
     Key("history.branch", "b", "branch", "a branch from here", "Histories", "branch"),
+    Key("fault.inject", "f", "!inject", "inject a fault; in the past this branches", "Histories", "fault"),
     Key("history.mark", "m", "mark", "mark this moment", "Histories", "mark"),
     Key("history.copy", "y", "copy", "copy this moment", "Histories"),
-    Key("pane.search", "slash", "!prompt find", "search the console in view, upwards", "Panes", "search"),
+    Key("pane.search", "slash", "!search", "search the console in view, upwards; filter a list", "Panes", "search"),
     Key("pane.next", "tab", "!pane 1", "next pane", "Panes", "pane"),
     Key("pane.previous", "shift+tab", "!pane -1", "pane before", "Panes"),
     Key("pane.maximise", "z", "maximise", "the pane on the whole screen, and back", "Panes"),
-    *(Key(f"pane.{at}", str(at), f"!tab {at}", f"tab {at}", "Panes") for at in range(1, 10)),
+    *(Key(f"pane.{at}", str(at % 10), f"!tab {at}", f"tab {at}", "Panes") for at in range(1, 11)),
     Key("app.command", "colon", "!prompt", "command line", "Program", "command"),
     Key("app.palette", "ctrl+p", "!palette", "every command, searchable", "Program"),
     Key("app.help", "question_mark", "help", "this help", "Program", "help"),
@@ -62,8 +63,8 @@ KEYS: tuple[Key, ...] = (
 """Keys of the main screen."""
 
 HINTS = (
-    "time.step", "time.tick", "history.branch", "time.goto", "pane.next", "time.next", "time.continue", "time.insn",
-    "history.mark", "pane.search",
+    "time.step", "time.tick", "history.branch", "fault.inject", "time.goto", "pane.next", "time.next",
+    "time.continue", "time.insn", "history.mark", "pane.search",
 )  # fmt: skip
 """Keys for the hint line, the most useful first: as many as fit."""
 PINNED = ("app.command", "app.help", "app.quit")
@@ -108,6 +109,19 @@ LIST_KEYS: tuple[PaneKey, ...] = (
     PaneKey("list.end", "end", "last", "last entry"),
     PaneKey("list.enter", "enter", "select", "go there"),
 )
+_ZOOM_AND_HEAL: tuple[PaneKey, ...] = (
+    PaneKey("faults.zoom-in", "plus,equals_sign", "zoom(1)", "half the time, around the cursor"),
+    PaneKey("faults.zoom-out", "minus", "zoom(-1)", "twice the time"),
+    PaneKey("faults.zoom-all", "w", "zoom(0)", "the whole line of history"),
+    PaneKey("faults.heal", "h", "heal", "end every fault; in the past this branches"),
+)
+FAULTS_KEYS: tuple[PaneKey, ...] = (*LIST_KEYS, *_ZOOM_AND_HEAL)
+NETWORK_KEYS: tuple[PaneKey, ...] = tuple(key for key in LIST_KEYS if key.id != "list.enter")
+COVERAGE_KEYS: tuple[PaneKey, ...] = (
+    PaneKey("coverage.previous", "left", "machine(-1)", "machine before, or all merged"),
+    PaneKey("coverage.next", "right", "machine(1)", "next machine, or all merged"),
+    PaneKey("coverage.since", "M", "baseline", "new is what comes after this moment; again: after the last rest"),
+)
 MACHINE_KEYS: tuple[PaneKey, ...] = (
     PaneKey("machine.previous", "left", "machine(-1)", "machine before"),
     PaneKey("machine.next", "right", "machine(1)", "next machine"),
@@ -125,7 +139,7 @@ def main_bindings() -> list[BindingType]:
 
 
 BY_ID: dict[str, Key | PaneKey] = {
-    key.id: key for keys in (KEYS, CONSOLE_KEYS, MERGED_KEYS, LIST_KEYS, MACHINE_KEYS) for key in keys
+    key.id: key for keys in (KEYS, CONSOLE_KEYS, MERGED_KEYS, FAULTS_KEYS, COVERAGE_KEYS, MACHINE_KEYS) for key in keys
 }
 
 
@@ -150,7 +164,8 @@ def check_remapping(keys: Mapping[str, object], where: str) -> dict[str, str]:
 
 _NAMES = {
     "space": "space", "slash": "/", "colon": ":", "question_mark": "?", "greater_than_sign": ">",
-    "less_than_sign": "<", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn", "up": "↑", "down": "↓",
+    "less_than_sign": "<", "plus": "+", "minus": "-", "equals_sign": "=",
+    "escape": "esc", "pageup": "pgup", "pagedown": "pgdn", "up": "↑", "down": "↓",
     "left": "←", "right": "→", "shift+tab": "shift+tab", "ctrl+right_square_bracket": "ctrl+]",
 }  # fmt: skip
 

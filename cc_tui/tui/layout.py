@@ -13,6 +13,8 @@ BAR_ROWS = 4
 GRID_ROWS_MIN = 10
 """A console in the grid has at least this many rows."""
 GRID_MACHINES_MAX = 4
+SIDE_PANES_MAX = 4
+"""More than this one above the other are a sea of small ones."""
 
 
 class Shape(NamedTuple):
@@ -39,7 +41,7 @@ def share_rows(shapes: Sequence[Shape], rows: int, chosen: str) -> dict[str, int
     kept: list[Shape] = []
     left = rows
     for shape in order:
-        if not kept or shape.rows_min <= left:
+        if not kept or (shape.rows_min <= left and len(kept) < SIDE_PANES_MAX):
             kept.append(shape)
             left -= min(shape.rows_min, left)
     total = sum(shape.weight for shape in kept)

@@ -23,6 +23,7 @@ from cc_tui.places import state_dir
 from cc_tui.session import Event, Finished, Progress, Session, SessionView
 from cc_tui.settings import Settings
 from cc_tui.tui.dialogs import HelpScreen, LeaveScreen
+from cc_tui.tui.inject import FormMemory, InjectForm
 from cc_tui.tui.keymap import BY_ID, HINTS, KEYS, PINNED, Key, main_bindings, show_keys
 from cc_tui.tui.layout import BAR_ROWS, Shape, grid_fits, is_wide, share_rows
 from cc_tui.tui.lines import LineView
@@ -34,6 +35,7 @@ from cc_tui.tui.panes.side import SIDE_NAMES, SIDE_PANES
 from cc_tui.tui.prompt import Prompt
 from cc_tui.tui.theme import app_of, is_dark, machine_colour
 from chaoscontrol.errors import ChaosControlError
+from chaoscontrol.timetravel import format_seconds
 
 SPEEDS: tuple[float | None, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, None)
 SHAPES = tuple(Shape(pane.NAME, pane.ROWS_MIN, pane.WEIGHT) for pane in SIDE_PANES)
@@ -67,9 +69,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
         """The pane in view, as `view` names it."""
         self._console_view = "0"
         """The console that is or was last in view: a machine's number, `all` or `grid`."""
-        self._side_view = SIDE_NAMES[0]
+        self._side_view = SIDE_NAMES[0] if count > 1 else MachinePane.NAME
         """The side pane that is or was last in view."""
         self._maximised = False
+        self._form_memory = FormMemory()
         self._found = ""
         """The last text searched for."""
         self._ran_for_typing = False
@@ -389,7 +392,16 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if attached is not None:
             attached.detach()
 
+    def _filtering(self) -> SidePane | None:
+        """The pane in view, if `find` filters it."""
+        pane = self._pane(self._current)
+        return pane if isinstance(pane, SidePane) and pane.FILTERS else None
+
     def _find(self, text: str) -> None:
+        filtering = self._filtering()
+        if filtering is not None:
+            filtering.filter(text)
+            return
         self._found = text or self._found
         if not self._found:
             self._say("nothing to search for; write it after /", "error")
@@ -451,6 +463,8 @@ class MainScreen(Screen[None], inherit_bindings=False):
         """Entries of the command palette."""
         for tab in self._tabs:
             yield SystemCommand(f"view {tab.name}", f"show {tab.label}", partial(self.run_line, f"view {tab.name}"))
+        form = f"choose a kind and its fields   key: {self._hint('fault.inject')[0]}"
+        yield SystemCommand("inject a fault", form, partial(self._do_inject, ""))
         for spec in SPECS:
             keys = next((self._shown_keys(key) for key in KEYS if key.command == spec.name), "")
             about = f"{spec.summary}   key: {keys}" if keys else spec.summary
@@ -492,6 +506,22 @@ class MainScreen(Screen[None], inherit_bindings=False):
     def _do_prompt(self, kind: str) -> None:
         self._open_prompt(kind)
 
+    def _do_search(self, _: str) -> None:
+        filtering = self._filtering()
+        self._open_prompt("find", filtering.pattern if filtering is not None else "")
+
+    def _do_inject(self, _: str) -> None:
+        view = self.session.view
+        form = InjectForm(
+            self._form_memory, machines=self._machines, focus=view.focus,
+            where=f"{view.branch.name}@{format_seconds(view.position.vns)}", forks=not view.at_end,
+        )  # fmt: skip
+        app_of(self).push_screen(form, self._injected)
+
+    def _injected(self, line: str | None) -> None:
+        if line:
+            self.run_line(line)
+
     def _do_toggle(self, _: str) -> None:
         self._ran_for_typing = False
         self._submit(Pause() if self.session.view.running or self.session.busy else Run())
@@ -516,6 +546,8 @@ class MainScreen(Screen[None], inherit_bindings=False):
             self.session.cancel()
         elif isinstance(focused, LineView) and not focused.following:
             focused.follow()
+        elif isinstance(focused, SidePane) and focused.pattern:
+            focused.filter("")
         elif self.session.view.running:
             self._submit(Pause())
 

@@ -93,6 +93,14 @@ def machine_colour(machine: int, *, dark: bool) -> str:
     return colours[machine % len(colours)]
 
 
+def variable_style(node: DOMNode, name: str, *, background: str | None = None, bold: bool = False) -> Style:
+    """A style from names of the theme's variables."""
+    colours = app_of(node).theme_variables
+    return Style(
+        color=colours[name].split()[0], bgcolor=colours[background].split()[0] if background else None, bold=bold
+    )
+
+
 @cache
 def _palette(dark: bool) -> tuple[int, ...]:
     """xterm's 256 colours with the first 16 legible on our backgrounds."""

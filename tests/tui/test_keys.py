@@ -6,6 +6,7 @@ from interface import interface
 from cc_tui.settings import Settings
 from cc_tui.tui.keymap import EATEN, KEYS, check_remapping
 from cc_tui.tui.panes.console import SerialConsole, key_bytes
+from cc_tui.tui.panes.side import SIDE_NAMES
 from cc_tui.tui.theme import THEMES
 from chaoscontrol.errors import UsageError
 from chaoscontrol.timetravel import Position
@@ -149,32 +150,33 @@ async def test_copy_to_a_file(tmp_path):
 
 async def test_numbers_show_the_tabs():
     async with interface() as shown:
-        for key, name in zip("23456", ("console-1", "console-all", "machine", "branches", "events"), strict=True):
+        for key, name in zip("234567890", ("console-1", "console-all", *SIDE_NAMES), strict=True):
             await shown.press(key)
             assert shown.app.focused.id == name
-        await shown.press("9")
-        assert shown.app.focused.id == "events"
+    async with interface(1) as shown:
+        await shown.press("2", "9")
+        assert shown.app.focused.id == SIDE_NAMES[0], "there is no ninth tab"
 
 
 async def test_tab_goes_round_the_panes():
     async with interface() as shown:
         await shown.press("1")
         seen = [shown.app.focused.id]
-        for _ in range(6):
+        for _ in range(3 + len(SIDE_NAMES)):
             await shown.press("tab")
             seen.append(shown.app.focused.id)
-        assert seen == ["console-0", "console-1", "console-all", "machine", "branches", "events", "console-0"]
+        assert seen == ["console-0", "console-1", "console-all", *SIDE_NAMES, "console-0"]
         await shown.press("shift+tab")
-        assert shown.app.focused.id == "events"
+        assert shown.app.focused.id == SIDE_NAMES[-1]
 
 
 async def test_tab_goes_round_what_is_in_view_on_a_wide_screen():
     async with interface(size=(160, 50)) as shown:
         seen = [shown.app.focused.id]
-        for _ in range(5):
+        for _ in range(2 + len(SIDE_NAMES)):
             await shown.press("tab")
             seen.append(shown.app.focused.id)
-        assert seen == ["console-0", "console-1", "machine", "branches", "events", "console-0"]
+        assert seen == ["console-0", "console-1", *SIDE_NAMES, "console-0"]
 
 
 async def test_maximise_and_back():
@@ -235,7 +237,7 @@ async def test_lines_of_all_consoles_are_visited():
 async def test_branches_are_visited():
     async with interface() as shown:
         await at_start(shown)
-        await shown.press("T", "b", "5", "home", "enter")
+        await shown.press("T", "b", "7", "home", "enter")
         assert shown.view.branch.name == "main"
         assert shown.view.at_end
         await shown.press("down", "enter")
@@ -253,7 +255,7 @@ async def test_events_are_visited():
 
 async def test_the_machine_pane_chooses_its_machine():
     async with interface() as shown:
-        await shown.press("4", "right")
+        await shown.press("0", "right")
         assert shown.view.focus == 1
         assert "vm1" in shown.rows[1]
         await shown.press("left")
@@ -264,7 +266,7 @@ async def test_the_mouse():
     async with interface() as shown:
         await shown.pilot.click("#tabs", offset=(35, 0))
         await shown.settle()
-        assert shown.app.focused.id == "machine"
+        assert shown.app.focused.id == "properties"
 
 
 # ---- typing at a console --------------------------------------------------------------------------------------------
@@ -383,7 +385,8 @@ async def test_a_mistake_is_one_line_until_the_next_key():
 
 async def test_help_is_about_the_pane_in_view():
     async with interface() as shown:
-        for key, heading in zip("13456", ("Console", "All consoles", "Machine", "Branches", "Events"), strict=True):
+        headings = ("Console", "All consoles", *(name.capitalize() for name in SIDE_NAMES))
+        for key, heading in zip("134567890", headings, strict=True):
             await shown.press(key, "question_mark")
             assert heading in shown.rows[2]
             await shown.press("escape")

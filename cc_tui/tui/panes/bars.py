@@ -13,14 +13,15 @@ from textual.widget import Widget
 from cc_tui.commands import Notice
 from cc_tui.commands.language import format_speed
 from cc_tui.session import Progress, SessionView
-from cc_tui.tui.panes.events import entries
+from cc_tui.tui.panes.events import landmarks
 from cc_tui.tui.rows import Line
-from cc_tui.tui.theme import app_of, is_dark, machine_colour
+from cc_tui.tui.theme import is_dark, machine_colour, variable_style
+from cc_tui.tui.timeline import FAILURE, SPAN, Window, draw
 from chaoscontrol.timetravel import format_seconds
 
 BAR_CELLS = 16
-_PRIORITY = "lbim!"
-"""Letters of events on the timeline; the later ones win a shared cell."""
+_PRIORITY = "bim!"
+"""Letters of events on the timeline; the later ones win a shared cell. Faults win over all but the last."""
 
 
 def short_count(count: float) -> str:
@@ -62,10 +63,7 @@ class Bar(Widget):
 
     def colour(self, name: str, *, background: str | None = None, bold: bool = False) -> Style:
         """A style from names of theme variables."""
-        colours = app_of(self).theme_variables
-        return Style(
-            color=colours[name].split()[0], bgcolor=colours[background].split()[0] if background else None, bold=bold
-        )
+        return variable_style(self, name, background=background, bold=bold)
 
 
 class TabBar(Bar):
@@ -83,8 +81,12 @@ class TabBar(Bar):
         self.tabs = tabs
         self._current = ""
         self._stopped: frozenset[int] = frozenset()
+        self._first = 0
+        """The first tab in sight."""
+        self._begin = 0
+        """Where it begins, in cells."""
         self._ends: list[int] = []
-        """Where each tab's label ends, in cells."""
+        """Where each tab in sight ends."""
 
     def show(self, current: str, view: SessionView) -> None:
         """Mark the current tab, and the machines that have stopped."""
@@ -93,31 +95,58 @@ class TabBar(Bar):
             self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        at = bisect_right(self._ends, event.x)
+        at = self._first + bisect_right(self._ends, event.x)
+        if event.x < self._begin:
+            at = self._first - 1
         if at < len(self.tabs):
             self.post_message(self.Chosen(self.tabs[at].name))
 
     def draw(self, width: int) -> Line:
         text = Line()
-        dark = is_dark(self)
         tight = sum(len(tab.label) + 5 for tab in self.tabs) > width
-        self._ends = []
-        for at, tab in enumerate(self.tabs, 1):
-            here = tab.name == self._current
-            ground = "panel" if here else None
-            label = self.colour("foreground" if here else "quiet", background=ground, bold=here)
-            text.append(" ", label)
-            if at <= 9 and not tight:
-                text.append(f"{at} ", self.colour("quiet" if here else "faint", background=ground))
-            if tab.machine is not None:
-                mark = "!" if tab.machine in self._stopped else "●" if here else "○"
-                text.append(f"{mark} ", Style(color=machine_colour(tab.machine, dark=dark), bgcolor=label.bgcolor))
-            text.append(f"{tab.label} ", label)
+        drawn = [self._tab(at, tab, tight=tight) for at, tab in enumerate(self.tabs, 1)]
+        self._first = self._first_in_sight([tab.cells for tab in drawn], width)
+        if self._first:
+            text.append("‹", self.colour("quiet"))
+        self._begin, self._ends = text.cells, []
+        for at, tab in enumerate(drawn[self._first :], self._first + 1):
+            last = at == len(drawn)
+            if text.cells + tab.cells > width - (0 if last else 1):
+                text.pad_to(width - 1)
+                text.append("›", self.colour("quiet"))
+                break
+            text.extend(tab)
             self._ends.append(text.cells)
         name = "cc-tui "
         if width - text.cells > len(name) + 2:
             text.append(name.rjust(width - text.cells), self.colour("faint"))
         return text
+
+    def _tab(self, at: int, tab: Tab, *, tight: bool) -> Line:
+        line, here = Line(), tab.name == self._current
+        ground = "panel" if here else None
+        label = self.colour("foreground" if here else "quiet", background=ground, bold=here)
+        line.append(" ", label)
+        if at <= 10 and not tight:
+            line.append(f"{at % 10} ", self.colour("quiet" if here else "faint", background=ground))
+        if tab.machine is not None:
+            mark = "!" if tab.machine in self._stopped else "●" if here else "○"
+            line.append(f"{mark} ", Style(color=machine_colour(tab.machine, dark=is_dark(self)), bgcolor=label.bgcolor))
+        line.append(f"{tab.label} ", label)
+        return line
+
+    def _first_in_sight(self, widths: list[int], width: int) -> int:
+        """The first tab to draw so that the current one is in sight; 0 if all fit."""
+        names = [tab.name for tab in self.tabs]
+        current = names.index(self._current) if self._current in names else 0
+        first = 0
+        while first < current:
+            # One cell at the left for what is before, one at the right for what is behind.
+            marks = (1 if first else 0) + (1 if current + 1 < len(widths) else 0)
+            if sum(widths[first : current + 1]) + marks <= width:
+                break
+            first += 1
+        return first
 
 
 class Timeline(Bar):
@@ -141,12 +170,9 @@ class Timeline(Bar):
         cells = width - len(label) - 3
         if cells < 10:
             return text
-        cursor = min(view.position.vns * (cells - 1) // end_vns, cells - 1)
-        glyphs: dict[int, str] = {}
-        for entry in entries(view):
-            at = min(entry.at.vns * (cells - 1) // end_vns, cells - 1)
-            if entry.letter != "l" and _PRIORITY.index(entry.letter) >= _PRIORITY.index(glyphs.get(at, "l")):
-                glyphs[at] = entry.letter
+        window = Window(0, end_vns, cells)
+        cursor = min(window.cell(view.position.vns), cells - 1)
+        glyphs = self._glyphs(view, window)
         text.append(" 0 ", self.colour("quiet"))
         at = 0
         for stop in sorted({*glyphs, cursor, cells}):
@@ -155,12 +181,26 @@ class Timeline(Bar):
             if stop == cursor:
                 text.append("◆" if view.at_end else "◇", self.colour("primary" if view.at_end else "past", bold=True))
             elif stop < cells:
+                character, name = glyphs[stop]
                 passed = stop <= cursor
-                name = "warning" if glyphs[stop] == "!" else "foreground" if passed else "quiet"
-                text.append(glyphs[stop], self.colour(name, bold=passed))
+                text.append(character, self.colour(name if passed or character == "!" else "quiet", bold=passed))
             at = stop + 1
         text.append(label, self.colour("quiet"))
         return text
+
+    def _glyphs(self, view: SessionView, window: Window) -> dict[int, tuple[str, str]]:
+        """What stands in which cell, with its colour while the cursor has passed it."""
+        letters: dict[int, str] = {}
+        for entry in landmarks(view):
+            at = min(window.cell(entry.at.vns), window.cells - 1)
+            if _PRIORITY.index(entry.letter) >= _PRIORITY.index(letters.get(at, "b")):
+                letters[at] = entry.letter
+        glyphs = {at: (letter, "warning" if letter == "!" else "foreground") for at, letter in letters.items()}
+        for at, glyph in draw(view.cluster.faults, view.cluster.failures, window).items():
+            known = letters.get(at, "")
+            if glyph.rank == FAILURE or not known or (glyph.rank > SPAN and known != "!"):
+                glyphs[at] = (glyph.character, "warning")
+        return glyphs
 
     def _span(self, text: Line, start: int, stop: int, cells: int, *, passed: bool = True) -> None:
         if start < stop <= cells:

@@ -40,10 +40,17 @@ class SidePane(_Base):
     """Rows, with its frame, below which it is not worth showing beside others."""
     WEIGHT: ClassVar[int] = 1
     """Its share of the rows that are left over."""
+    FILTERS: ClassVar[bool] = False
+    """Does `find` show only what holds a text, rather than search the console?"""
+    pattern: str = ""
+    """The text that entries must hold to be shown, if it filters."""
 
     def show(self, view: SessionView) -> None:
         """Show things as they are in this picture. Called for every picture while the pane is in view."""
         raise NotImplementedError
+
+    def filter(self, text: str) -> None:
+        """Show only what holds `text`; everything, if it is empty."""
 
     def hints(self, view: SessionView) -> list[tuple[str, str]]:
         """Keys of its own for the hint line while it has the focus: (keys, what they do)."""
