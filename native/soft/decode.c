@@ -542,7 +542,8 @@ static void decode_map0(build *w, const insn *in, cc_op *op)
         s = size_index(d);
         op->b = (uint8_t)low;
         op->r = CC_RAX;
-        op->fn = low == 0 ? cc_nop : cc_xchg_rr[s];
+        /* F3 90 is PAUSE whatever REX.B says, as on Intel's processors (AMD's exchange with R8). */
+        op->fn = low == 0 || (o == 0x90 && d->rep == 0xf3) ? cc_nop : cc_xchg_rr[s];
         neutral(w);
         break;
     case 0x98: op->fn = cc_cbw[size_index(d)]; neutral(w); break;

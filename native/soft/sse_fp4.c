@@ -56,16 +56,20 @@ SSE_FP_RM(addsubps, 16, true, SSE_PS | SSE_OP_ADDSUB)
 SSE_FP_RM(addsubpd, 16, true, SSE_PD | SSE_OP_ADDSUB)
 
 /* ---- dot products: imm8 7:4 which products count, 3:0 where the sum goes --------------------------------------- */
-/* The products, and each sum, are stages with exceptions of their own. */
+/*
+ * The products, and each sum, are stages with exceptions of their own.  The SDM does not say which of several NaNs wins;
+ * on Intel's processors every lane adds for itself, in the order shown here: (p1 + p0) + (p3 + p2) in lane 0,
+ * (p0 + p1) + (p2 + p3) in lane 1, (p3 + p2) + (p1 + p0) in lane 2, and so on.
+ */
 SSE_FN(dpps)
 {
     __m128i use = sse_bits32(sse_imm(op) >> 4);
     __m128i x = _mm_and_si128(use, d), y = _mm_and_si128(use, s), p = mulps(x, y);
     STAGE(SSE_PS | SSE_OP_MUL, x, y);
-    __m128i even = _mm_shuffle_epi32(p, 0x88), odd = _mm_shuffle_epi32(p, 0xdd), pair = addps(even, odd);
-    STAGE(SSE_PS | SSE_OP_ADD, even, odd);
-    __m128i low = _mm_shuffle_epi32(pair, 0x00), high = _mm_shuffle_epi32(pair, 0x55), sum = addps(low, high);
-    STAGE(SSE_PS | SSE_OP_ADD, low, high);
+    __m128i neighbour = _mm_shuffle_epi32(p, 0xb1), pair = addps(neighbour, p);
+    STAGE(SSE_PS | SSE_OP_ADD, neighbour, p);
+    __m128i other = _mm_shuffle_epi32(pair, 0x4e), sum = addps(pair, other);
+    STAGE(SSE_PS | SSE_OP_ADD, pair, other);
     return _mm_and_si128(sse_bits32(sse_imm(op)), sum);
 }
 SSE_FN(dppd)
@@ -73,8 +77,8 @@ SSE_FN(dppd)
     __m128i use = sse_bits64(sse_imm(op) >> 4);
     __m128i x = _mm_and_si128(use, d), y = _mm_and_si128(use, s), p = mulpd(x, y);
     STAGE(SSE_PD | SSE_OP_MUL, x, y);
-    __m128i low = _mm_unpacklo_epi64(p, p), high = _mm_unpackhi_epi64(p, p), sum = addpd(low, high);
-    STAGE(SSE_PD | SSE_OP_ADD, low, high);
+    __m128i other = SHUF64(p, p, 1), sum = addpd(p, other);
+    STAGE(SSE_PD | SSE_OP_ADD, p, other);
     return _mm_and_si128(sse_bits64(sse_imm(op)), sum);
 }
 SSE_FP_RM(dpps, 16, true, SSE_STAGED)

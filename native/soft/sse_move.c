@@ -67,7 +67,8 @@ SSE_SIMPLE(movq_store, cpu->r[op->b] = cpu->xmm[op->r].q[0])
 /* ---- masked stores --------------------------------------------------------------------------------------------- */
 /*
  * Bytes whose mask bit is set go to DS:RDI (or another segment, or EDI).  The whole operand is checked for writing,
- * whatever the mask, as AMD's processors do (the SDM leaves it open); the other bytes are not written.
+ * whatever the mask, the upper half of MASKMOVDQU's first, as Intel's processors do (the SDM leaves it open); the other
+ * bytes are not written.
  */
 bool cc_sse_masked_store(cc_cpu *cpu, const cc_op *op, int64_t budget, const uint8_t *data, unsigned mask,
                          unsigned size)
@@ -76,7 +77,8 @@ bool cc_sse_masked_store(cc_cpu *cpu, const cc_op *op, int64_t budget, const uin
     if (op->ss & CC_SS_A32)
         va = (uint32_t)va;
     va += cpu->segbase[CC_SS_SEG(op->ss)];
-    if (!cc_mem_probe_write(cpu, op, budget, va, size))
+    if ((size > 8 && !cc_mem_probe_write(cpu, op, budget, va + 8, size - 8)) ||
+        !cc_mem_probe_write(cpu, op, budget, va, 8))
         return false;
     for (unsigned i = 0; i < size; i++)
         if ((mask >> i & 1) && !CC_MEM_WRITE(cpu, op, budget, va + i, data + i, 1))

@@ -4,6 +4,11 @@
  * The rule for REP: every iteration counts as one retired instruction, and a REP with a count of 0 as one.  An
  * instruction can be stopped, faulted and interrupted between any two iterations; RIP then points at it and RCX, RSI
  * and RDI say what is left.  Runs of RAM go by whole pages, with the result of going one by one.
+ *
+ * CMPS and SCAS with REP write the flags when the loop ends and not before: a fault finds those from before the
+ * instruction (SDM vol. 2, REP), and so does, as on Intel's processors, whatever else comes between two iterations.
+ * With 32-bit addresses, RCX and the pointers of MOVS and STOS are zero-extended when the instruction starts, be the
+ * count 0 or the first iteration a fault: Intel's processors again; the SDM leaves it open.
  */
 #include "int.h"
 
@@ -22,6 +27,21 @@ static inline rep_state rep_begin(const cc_cpu *cpu, const cc_op *op, unsigned b
     s.done = 0;
     s.step = cpu->rflags & FL_DF ? -(int64_t)bytes : (int64_t)bytes;
     s.seg = cpu->segbase[CC_SS_SEG(op->ss)];
+    return s;
+}
+
+/* The same for a REP form; pointers: the registers that it zero-extends with RCX. */
+enum { REP_RSI = 1, REP_RDI = 2 };
+static inline rep_state rep_start(cc_cpu *cpu, const cc_op *op, unsigned bytes, unsigned pointers)
+{
+    rep_state s = rep_begin(cpu, op, bytes);
+    if (cc_unlikely(s.mask != UINT64_MAX)) {
+        cpu->r[CC_RCX] = s.count;
+        if (pointers & REP_RSI)
+            cpu->r[CC_RSI] &= s.mask;
+        if (pointers & REP_RDI)
+            cpu->r[CC_RDI] &= s.mask;
+    }
     return s;
 }
 
@@ -81,7 +101,7 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
     }                                                                                                                  \
     static CC_OP(rep_movs##N)                                                                                          \
     {                                                                                                                  \
-        rep_state s = rep_begin(cpu, op, N / 8);                                                                       \
+        rep_state s = rep_start(cpu, op, N / 8, REP_RSI | REP_RDI);                                                    \
         while (s.count && ROOM(s) && !cpu->leave) {                                                                    \
             uint64_t from = (cpu->r[CC_RSI] & s.mask) + s.seg, to = cpu->r[CC_RDI] & s.mask;                           \
             uint64_t n = min64(min64(s.count, ROOM(s)), min64(in_page(from, N / 8), in_page(to, N / 8)));              \
@@ -118,7 +138,7 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
     }                                                                                                                  \
     static CC_OP(rep_stos##N)                                                                                          \
     {                                                                                                                  \
-        rep_state s = rep_begin(cpu, op, N / 8);                                                                       \
+        rep_state s = rep_start(cpu, op, N / 8, REP_RDI);                                                              \
         cc_u##N v = cc_get##N(cpu, CC_RAX);                                                                            \
         while (s.count && ROOM(s) && !cpu->leave) {                                                                    \
             uint64_t to = cpu->r[CC_RDI] & s.mask;                                                                     \
@@ -153,7 +173,7 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
     }                                                                                                                  \
     static CC_OP(rep_lods##N)                                                                                          \
     {                                                                                                                  \
-        rep_state s = rep_begin(cpu, op, N / 8);                                                                       \
+        rep_state s = rep_start(cpu, op, N / 8, 0);                                                                    \
         while (s.count && ROOM(s) && !cpu->leave) {                                                                    \
             cc_u##N v;                                                                                                 \
             if (!cc_ld##N(cpu, op, NOW(s), (cpu->r[CC_RSI] & s.mask) + s.seg, &v))                                     \
@@ -180,8 +200,8 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
     }                                                                                                                  \
     static CC_OP(rep_cmps##N)                                                                                          \
     {                                                                                                                  \
-        rep_state s = rep_begin(cpu, op, N / 8);                                                                       \
-        bool more = s.count != 0, stop = false;                                                                        \
+        rep_state s = rep_start(cpu, op, N / 8, 0);                                                                    \
+        bool more = s.count != 0;                                                                                      \
         while (more && ROOM(s) && !cpu->leave) {                                                                       \
             cc_u##N a, b;                                                                                              \
             if (!cc_ld##N(cpu, op, NOW(s), (cpu->r[CC_RSI] & s.mask) + s.seg, &a) ||                                   \
@@ -190,9 +210,9 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
             advance(cpu, CC_RSI, s.mask, s.step);                                                                      \
             advance(cpu, CC_RDI, s.mask, s.step);                                                                      \
             iterated(cpu, &s, 1);                                                                                      \
-            compare##N(cpu, a, b);                                                                                     \
-            stop = (a == b) != (op->r == 1);                                                                           \
-            more = s.count != 0 && !stop;                                                                              \
+            more = s.count != 0 && (a == b) == (op->r == 1);                                                           \
+            if (!more)                                                                                                 \
+                compare##N(cpu, a, b);                                                                                 \
         }                                                                                                              \
         return rep_end(cpu, op, budget, &s, !more);                                                                    \
     }                                                                                                                  \
@@ -208,7 +228,7 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
     }                                                                                                                  \
     static CC_OP(rep_scas##N)                                                                                          \
     {                                                                                                                  \
-        rep_state s = rep_begin(cpu, op, N / 8);                                                                       \
+        rep_state s = rep_start(cpu, op, N / 8, 0);                                                                    \
         bool more = s.count != 0;                                                                                      \
         cc_u##N a = (cc_u##N)cpu->r[CC_RAX], b;                                                                        \
         while (more && ROOM(s) && !cpu->leave) {                                                                       \
@@ -216,8 +236,9 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
                 return rep_fault(cpu, op, budget, &s);                                                                 \
             advance(cpu, CC_RDI, s.mask, s.step);                                                                      \
             iterated(cpu, &s, 1);                                                                                      \
-            compare##N(cpu, a, b);                                                                                     \
             more = s.count != 0 && (a == b) == (op->r == 1);                                                           \
+            if (!more)                                                                                                 \
+                compare##N(cpu, a, b);                                                                                 \
         }                                                                                                              \
         return rep_end(cpu, op, budget, &s, !more);                                                                    \
     }
@@ -267,7 +288,7 @@ STRINGS(8) STRINGS(16) STRINGS(32) STRINGS(64)
     }                                                                                                                  \
     static CC_OP(rep_##NAME##N)                                                                                        \
     {                                                                                                                  \
-        rep_state s = rep_begin(cpu, op, N / 8);                                                                       \
+        rep_state s = rep_start(cpu, op, N / 8, 0);                                                                    \
         while (s.count && ROOM(s) && !cpu->leave) {                                                                    \
             if (!NAME##_once##N(cpu, op, NOW(s), &s))                                                                  \
                 return rep_fault(cpu, op, budget, &s);                                                                 \

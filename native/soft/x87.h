@@ -85,6 +85,7 @@ static inline bool f80_unsupported(cc_f80 a) { return f80_exp(a) && !(a.mant >> 
 static inline bool f80_nan(cc_f80 a) { return f80_exp(a) == F80_EMAX && a.mant > F80_INT; }
 static inline bool f80_snan(cc_f80 a) { return f80_nan(a) && !(a.mant & F80_QUIET); }
 static inline bool f80_nan_or_bad(cc_f80 a) { return f80_unsupported(a) || f80_nan(a); }
+static inline bool f80_true_denormal(cc_f80 a) { return !f80_exp(a) && a.mant && !(a.mant >> 63); }
 /* Denormals and pseudo-denormals, also those that a narrower format held. */
 static inline unsigned f80_denormal(cc_f80 a) { return (!f80_exp(a) && a.mant) ? X87_DE : a.ex & X87_DE; }
 

@@ -122,7 +122,8 @@ CONSTANT(ldlg2, 0x3ffd, 0x9a209a84fbcff798ull, 1)
 CONSTANT(ldln2, 0x3ffe, 0xb17217f7d1cf79abull, 1)
 
 /* ---- stores ------------------------------------------------------------------------------------------------------ */
-/* Whether memory is written.  An unmasked overflow or underflow keeps it, too; then nothing pops (SDM vol. 1, 8.5). */
+/* Whether memory is written.  An unmasked overflow or underflow keeps it, too; then nothing pops (SDM vol. 1, 8.5), and
+ * the operand is not accessed at all, as on Intel's processors: there is no page fault (AMD's look at it first). */
 static inline bool stores(const cc_x87 *f, unsigned ex)
 {
     return !(ex & ~(unsigned)f->fcw & (X87_PRE | X87_OE | X87_UE));
@@ -137,7 +138,6 @@ static inline void stored(cc_cpu *cpu, const cc_op *op, uint64_t va, unsigned ex
         x87_pop(&cpu->fpu);
 }
 
-/* A page fault comes before the report of an unmasked exception, hence the probe. */
 #define STORE(name, width, convert, empty_value, pop)                                                                  \
     static bool name(cc_cpu *cpu, const cc_op *op, int64_t budget)                                                     \
     {                                                                                                                  \
@@ -148,8 +148,7 @@ static inline void stored(cc_cpu *cpu, const cc_op *op, uint64_t va, unsigned ex
             r = (cc_narrow){empty_value, X87_IE | X87_SF};                                                             \
         else                                                                                                           \
             r = convert;                                                                                               \
-        if (stores(f, r.ex) ? !cc_st##width(cpu, op, budget, va, (uint##width##_t)r.bits)                              \
-                            : !cc_mem_probe_write(cpu, op, budget, va, width / 8))                                     \
+        if (stores(f, r.ex) && !cc_st##width(cpu, op, budget, va, (uint##width##_t)r.bits))                            \
             return false;                                                                                              \
         stored(cpu, op, va, r.ex, pop);                                                                                \
         return true;                                                                                                   \
@@ -192,7 +191,7 @@ static bool stp_10(cc_cpu *cpu, const cc_op *op, int64_t budget, bool bcd)
         memcpy(b, &f->st[f->top].mant, 8);
         memcpy(b + 8, &f->st[f->top].sexp, 2);
     }
-    if (stores(f, ex) ? !CC_MEM_WRITE(cpu, op, budget, va, b, 10) : !cc_mem_probe_write(cpu, op, budget, va, 10))
+    if (stores(f, ex) && !CC_MEM_WRITE(cpu, op, budget, va, b, 10))
         return false;
     stored(cpu, op, va, ex, true);
     return true;

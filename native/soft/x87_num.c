@@ -455,7 +455,8 @@ cc_f80 cc_f80_scale(cc_f80 a, cc_f80 b, unsigned fcw)
         return f80(0, 0, ex);
     if (f80_inf(b) && !f80_inf(a))
         return f80_sign(b) ? f80(sign, 0, ex) : f80(sign | F80_EMAX, F80_INT, ex);
-    if (f80_inf(a) || f80_zero(a))
+    /* a denormal scaled by 0 is not looked at: no underflow (as on Intel's processors) */
+    if (f80_inf(a) || f80_zero(a) || (f80_zero(b) && f80_true_denormal(a)))
         return f80(a.sexp, a.mant, ex);
     /* the scale, truncated; beyond 2^16 every result is past both ends even after the exponent adjustment */
     int32_t eb = exp_of(b) - F80_BIAS, n = 0;

@@ -31,8 +31,9 @@ cc_f80 cc_f80_rem(cc_f80 a, cc_f80 b, unsigned fcw, bool nearest)
         return f80_indefinite(X87_IE);
     if (ex & ~fcw)
         return f80(0, 0, ex);
-    if (f80_zero(a))
-        return f80(a.sexp, 0, ex);
+    /* a denormal with an infinite divisor is not looked at: no underflow (as on Intel's processors) */
+    if (f80_zero(a) || (f80_inf(b) && f80_true_denormal(a)))
+        return f80(a.sexp, a.mant, ex);
     int32_t ea = (int32_t)f80_exp(a), eb = (int32_t)f80_exp(b);
     ea += !ea;
     eb += !eb;
