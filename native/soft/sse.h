@@ -114,7 +114,7 @@ uint32_t cc_sse_range_flags(uint32_t flags, unsigned spec, uint32_t mxcsr, __m12
 /* One stage of an operation whose operands are not lane by lane, or which has several, each with exceptions of its own,
  * while some are unmasked.  true: an unmasked one occurred, the stages that follow do not take place. */
 bool cc_sse_stage(cc_cpu *cpu, unsigned spec, __m128i d, __m128i s);
-/* false: #GP(0) was recorded because va is canonical and not 16-byte aligned. */
+/* false: #GP(0) was recorded because va is not 16-byte aligned. */
 bool cc_sse_aligned(cc_cpu *cpu, uint64_t va);
 /* MASKMOVDQU and MASKMOVQ: store those of size bytes of data whose mask bit is set at DS:rDI. */
 bool cc_sse_masked_store(cc_cpu *cpu, const cc_op *op, int64_t budget, const uint8_t *data, unsigned mask,

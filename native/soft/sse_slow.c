@@ -82,10 +82,9 @@ static bool execute_guarded(cc_cpu *cpu, const cc_op *op, cc_sse_fn *fn, unsigne
 /* ---- one instruction ------------------------------------------------------------------------------------------- */
 bool cc_sse_aligned(cc_cpu *cpu, uint64_t va)
 {
-    bool canonical = (uint64_t)((int64_t)(va << 16) >> 16) == va;
-    if (!(va & 15) || !canonical)      /* the access itself raises #GP or #SS then */
+    if (!(va & 15))
         return true;
-    cc_raise_code(cpu, EXC_GP, 0);
+    cc_raise_code(cpu, EXC_GP, 0);      /* also where a non-canonical address of the stack's would be #SS */
     return false;
 }
 
@@ -130,13 +129,16 @@ bool cc_sse_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, cc_sse_fn *fn, un
 {
     if (!(spec & SSE_MMX))
         return execute(cpu, op, budget, fn, spec);
-    /* #UD, #NM and #MF come before anything else, but the transition is part of the commit. */
+    /* #UD, #NM and #MF come before anything else, then memory faults, which change nothing; the transition takes place
+     * also where an unmasked SIMD exception keeps the result back, as processors do it. */
     uint8_t top = cpu->fpu.top, empty = cpu->fpu.empty;
     if (!cc_mmx_enter(cpu))
         return false;
     if (execute(cpu, op, budget, fn, spec))
         return true;
-    cpu->fpu.top = top;
-    cpu->fpu.empty = empty;
+    if (cpu->fault.vector != EXC_XM && cpu->fault.vector != EXC_UD) {
+        cpu->fpu.top = top;
+        cpu->fpu.empty = empty;
+    }
     return false;
 }

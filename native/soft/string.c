@@ -8,7 +8,8 @@
  * CMPS and SCAS with REP write the flags when the loop ends and not before: a fault finds those from before the
  * instruction (SDM vol. 2, REP), and so does, as on Intel's processors, whatever else comes between two iterations.
  * With 32-bit addresses, RCX and the pointers of MOVS and STOS are zero-extended when the instruction starts, be the
- * count 0 or the first iteration a fault: Intel's processors again; the SDM leaves it open.
+ * count 0 or the first iteration a fault: Intel's processors again; the SDM leaves it open.  So is, and does, which
+ * operand of CMPS is read first: the one at RDI.
  */
 #include "int.h"
 
@@ -190,8 +191,8 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
     {                                                                                                                  \
         rep_state s = rep_begin(cpu, op, N / 8);                                                                       \
         cc_u##N a, b;                                                                                                  \
-        if (!cc_ld##N(cpu, op, budget, (cpu->r[CC_RSI] & s.mask) + s.seg, &a) ||                                       \
-            !cc_ld##N(cpu, op, budget, cpu->r[CC_RDI] & s.mask, &b))                                                   \
+        if (!cc_ld##N(cpu, op, budget, cpu->r[CC_RDI] & s.mask, &b) ||                                                 \
+            !cc_ld##N(cpu, op, budget, (cpu->r[CC_RSI] & s.mask) + s.seg, &a))                                         \
             return cc_op_fault(cpu, op, budget);                                                                       \
         advance(cpu, CC_RSI, s.mask, s.step);                                                                          \
         advance(cpu, CC_RDI, s.mask, s.step);                                                                          \
@@ -204,8 +205,8 @@ static inline uint64_t in_page(uint64_t va, unsigned bytes) { return (4096 - (va
         bool more = s.count != 0;                                                                                      \
         while (more && ROOM(s) && !cpu->leave) {                                                                       \
             cc_u##N a, b;                                                                                              \
-            if (!cc_ld##N(cpu, op, NOW(s), (cpu->r[CC_RSI] & s.mask) + s.seg, &a) ||                                   \
-                !cc_ld##N(cpu, op, NOW(s), cpu->r[CC_RDI] & s.mask, &b))                                               \
+            if (!cc_ld##N(cpu, op, NOW(s), cpu->r[CC_RDI] & s.mask, &b) ||                                             \
+                !cc_ld##N(cpu, op, NOW(s), (cpu->r[CC_RSI] & s.mask) + s.seg, &a))                                     \
                 return rep_fault(cpu, op, budget, &s);                                                                 \
             advance(cpu, CC_RSI, s.mask, s.step);                                                                      \
             advance(cpu, CC_RDI, s.mask, s.step);                                                                      \

@@ -256,15 +256,22 @@ ENV_STORE(save_16, false, true)
  * XMM registers are saved and restored whatever CR4.OSFXSR says, which the SDM leaves open.  Bytes 416 to 511 are not
  * written.  AMD's rule that FOP, FIP and FDP are saved and restored only while ES is set is not followed.
  */
+static bool fx_aligned(cc_cpu *cpu, uint64_t va)
+{
+    /* a non-canonical address goes before that, as on Intel's processors: it may be #SS */
+    if (!(va & 15) || (uint64_t)((int64_t)(va << 16) >> 16) != va)
+        return true;
+    cc_raise_code(cpu, EXC_GP, 0);
+    return false;
+}
+
 static bool fxsave(cc_cpu *cpu, const cc_op *op, int64_t budget, bool wide)
 {
     const cc_x87 *f = &cpu->fpu;
     uint64_t va = cc_ea(cpu, op);
     uint8_t b[FX_WRITTEN];
-    if (va & 15) {
-        cc_raise_code(cpu, EXC_GP, 0);
+    if (!fx_aligned(cpu, va))
         return false;
-    }
     cc_mxcsr_sync(cpu);
     memset(b, 0, sizeof b);
     put16(b, f->fcw);
@@ -290,10 +297,8 @@ static bool fxrstor(cc_cpu *cpu, const cc_op *op, int64_t budget, bool wide)
     cc_x87 *f = &cpu->fpu;
     uint64_t va = cc_ea(cpu, op);
     uint8_t b[FX_BYTES];
-    if (va & 15) {
-        cc_raise_code(cpu, EXC_GP, 0);
+    if (!fx_aligned(cpu, va))
         return false;
-    }
     if (!CC_MEM_READ(cpu, op, budget, va, b, FX_BYTES))
         return false;
     if (get32(b + 24) & ~0xffffu) {

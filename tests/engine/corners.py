@@ -33,6 +33,14 @@ PTR = {8: "byte ptr", 16: "word ptr", 32: "dword ptr", 64: "qword ptr", 80: "tby
 CF, PF, AF, ZF, SF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x400, 0x800
 
 
+VENDOR_RULES = (
+    "either-operand", "any-part", "trap-at-int1", "push-before-target", "align-before-stack", "transition-kept", "flags-of-last-iteration",
+    "upper-halves-kept", "exchange", "another-nan", "low-half-first", "access-before-exception", "denormal-underflows",
+    "top-kept", "low-part-stored",
+)  # fmt: skip
+"""The rules of native/diff_rules.c, in its order: where some vendor's processors differ, and how."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One case. `registers` overrides BASE and names xmm0..15, mxcsr, fcw, fs, gs too."""
@@ -43,6 +51,8 @@ class Case:
     undefined: str = ""
     x87_undefined: str = ""
     """Condition bits C0 to C3 that are undefined, as digits."""
+    vendors: tuple[str, ...] = ()
+    """The VENDOR_RULES that may apply, on hosts of the vendors that each is for."""
 
     @property
     def name(self) -> str:
@@ -184,12 +194,17 @@ def exchanges() -> Iterator[Case]:
         "66 41 90",
         "f390",
         "f34190",
+        "f34990",
+        "66f34190",
+        "f3f24190",
         "87c0",
         "4887c0",
         "6687c0",
         "4587c0",
     ):
-        yield Case(".byte " + ", ".join(f"0x{b:02x}" for b in bytes.fromhex(code)))
+        # PAUSE, whatever REX.B says, if F3 is the last of F2 and F3
+        vendors = ("exchange",) if "f3" in code else ()
+        yield Case(".byte " + ", ".join(f"0x{b:02x}" for b in bytes.fromhex(code)), vendors=vendors)
     for lock in ("", "lock "):
         for value in (0, 0x1122334455667788, 0xFFFFFFFF00000000):
             registers = {"rax": 0xAAAAAAAA55667788, "rdx": 0xBBBBBBBB11223344, "rcx": 5, "r8": value}
@@ -288,6 +303,7 @@ def strings() -> Iterator[Case]:
     sizes = {"b": 1, "w": 2, "d": 4, "q": 8}
     for (suffix, size), flags, addr in itertools.product(sizes.items(), (0, DF, DF | ZF), ("", "addr32 ")):
         upper = 0x7700000000 if addr else 0
+        vendors = ("flags-of-last-iteration", "either-operand", *(("upper-halves-kept",) if addr else ()))
         for op, prefixes in (("movs", ("", "rep ", "repne ")), ("stos", ("", "rep ", "repne ")), ("lods", ("", "rep ", "repne ")),
                              ("scas", ("", "repe ", "repne ")), ("cmps", ("", "repe ", "repne "))):  # fmt: skip
             for prefix, count in itertools.product(prefixes, (0, 1, 5, 0x100000003)):
@@ -295,16 +311,25 @@ def strings() -> Iterator[Case]:
                     continue
                 registers = {"rcx": count, "rsi": upper + NEAR + 0x700, "rdi": upper + NEAR + 0x708}
                 for seg in ("", "fs ") if op in ("movs", "lods", "cmps") or size == 4 else ("",):
-                    yield Case(f"{seg}{addr}{prefix}{op}{suffix}", registers | {"fs": 0x20}, flags)
+                    yield Case(f"{seg}{addr}{prefix}{op}{suffix}", registers | {"fs": 0x20}, flags, vendors=vendors)
                 if count == 5:
                     equal = registers | {"rdi": registers["rsi"], "rax": 0}
-                    yield Case(f"{addr}{prefix}{op}{suffix}", equal, flags | ZF)
+                    yield Case(f"{addr}{prefix}{op}{suffix}", equal, flags | ZF, vendors=vendors)
                     # the fault comes in the middle: the registers show how far it went
                     late = registers | {"rdi": upper + (NEAR + 2 * size if flags & DF else NEAR + 0x1000 - 2 * size)}
-                    yield Case(f"{addr}{prefix}{op}{suffix}", late | {"rax": 0x55}, flags)
+                    yield Case(f"{addr}{prefix}{op}{suffix}", late | {"rax": 0x55}, flags, vendors=vendors)
+                    # and where the first iteration faults: which operand is looked at first, what is zero-extended
+                    for rsi, rdi in itertools.product((NEAR + 0x1000, 1 << 47, NEAR), (NEAR + 0x2000, 1 << 63, NEAR)):
+                        first = registers | {"rsi": rsi | upper, "rdi": rdi | upper, "rcx": count | upper << 4}
+                        yield Case(f"{addr}{prefix}{op}{suffix}", first, flags, vendors=vendors)
     # the 32-bit index wraps to 0, which is not mapped
-    yield Case("addr32 rep stosb", {"rdi": 0x5_FFFF_FFFE, "rcx": 4})
-    yield Case("addr32 rep movsb", {"rsi": 0x5_FFFF_FFFF, "rdi": NEAR, "rcx": 1})
+    kept = ("upper-halves-kept",)
+    yield Case("addr32 rep stosb", {"rdi": 0x5_FFFF_FFFE, "rcx": 4}, vendors=kept)
+    yield Case("addr32 rep movsb", {"rsi": 0x5_FFFF_FFFF, "rdi": NEAR, "rcx": 1}, vendors=kept)
+    for op, size in itertools.product(("movs", "stos", "lods", "scas", "cmps"), "bwdq"):
+        registers = {"rcx": 0x5_0000_0000, "rsi": 0x5_0000_0000 + NEAR, "rdi": 0x6_0000_0000 + NEAR}
+        yield Case(f"addr32 repe {op}{size}", registers, CF, vendors=kept)
+        yield Case(f"addr32 repne {op}{size}", registers, ZF, vendors=kept)
     yield Case("loop 1f\n inc rax\n 1:", {"rcx": 0})
     yield Case("addr32 loop 1f\n inc rax\n 1:", {"rcx": 0x5_0000_0001})
     yield Case("addr32 loop 1f\n inc rax\n 1:", {"rcx": 0x5_0000_0000})
@@ -400,7 +425,7 @@ def dot_products() -> Iterator[Case]:
     for (a, b), imm in itertools.product(
         itertools.product(vectors, repeat=2), (0, 0x11, 0xF1, 0xFF, 0x31, 0xC2, 0x5A, 0xF0, 0x0F, 0x7E)
     ):
-        yield Case(f"dpps xmm0, xmm1, {imm}", {"xmm0": pack(a, 32), "xmm1": pack(b, 32)})
+        yield Case(f"dpps xmm0, xmm1, {imm}", {"xmm0": pack(a, 32), "xmm1": pack(b, 32)}, vendors=("another-nan",))
     n1, n2, sn = 0x7FF8000000000001, 0xFFF8000000000002, 0x7FF0000000000003
     doubles = [
         (0x3FF0000000000000, 0x4000000000000000),
@@ -413,7 +438,7 @@ def dot_products() -> Iterator[Case]:
     for (a, b), imm in itertools.product(
         itertools.product(doubles, repeat=2), (0, 0x11, 0x31, 0x33, 0x22, 0x13, 0xFF, 0x30)
     ):
-        yield Case(f"dppd xmm0, xmm1, {imm}", {"xmm0": pack(a, 64), "xmm1": pack(b, 64)})
+        yield Case(f"dppd xmm0, xmm1, {imm}", {"xmm0": pack(a, 64), "xmm1": pack(b, 64)}, vendors=("another-nan",))
     for op in ("haddps", "hsubps", "addsubps"):
         for a, b in itertools.product(vectors, repeat=2):
             yield Case(f"{op} xmm0, xmm1", {"xmm0": pack(a, 32), "xmm1": pack(b, 32)})
@@ -445,7 +470,29 @@ def lanes() -> Iterator[Case]:
                 registers | {"rdi": NEAR + 0x203 + (0x500000000 if "addr32" in prefix else 0)},
             )
             yield Case(f"movq mm0, rax\n movq mm1, rcx\n {prefix} maskmovq mm0, mm1", registers | {"rdi": NEAR + 0x205})
-    yield Case("maskmovdqu xmm1, xmm2", x | {"xmm2": 0x80, "rdi": NEAR + 0xFFC})
+    for offset, mask in itertools.product(range(0xFEF, 0x1012), (0, 0x80, 0x80 << 64, (1 << 128) - 1)):
+        registers = x | {"xmm2": mask, "rdi": NEAR + offset, "rcx": mask & MASK64}
+        yield Case("maskmovdqu xmm1, xmm2", registers, vendors=("low-half-first",))
+        yield Case("movq mm0, rax\n movq mm1, rcx\n maskmovq mm0, mm1", registers)
+    # the exception's vector and the transition to MMX of instructions that fault
+    for text in ("movq [rbx], mm3", "movntq [rbx], mm3", "movd [rbx], mm3", "movq mm3, [rbx]", "paddb mm3, [rbx]",
+                 "cvtps2pi mm3, [rbx]", "cvtpi2ps xmm3, [rbx]", "cvttpd2pi mm3, [rbx]", "movq rax, mm2\n maskmovq mm1, mm3"):  # fmt: skip
+        for rbx in (NEAR + 0x1000, NEAR + 0xFFC, 1 << 47, DATA + 0x3000):
+            registers = x | {"rbx": rbx, "rdi": rbx}
+            yield Case(f"fld1\n fldpi\n {text}", registers, vendors=("top-kept", "transition-kept"))
+    for mxcsr in (0x1F80, 0x1F00, 0x1E80, 0x0F80):
+        for text in ("cvtps2pi mm3, xmm2", "cvttpd2pi mm3, xmm2", "cvtpi2ps xmm3, mm0"):
+            registers = {"xmm2": 0x7FF0000000000001_7F80000100000001, "mxcsr": mxcsr, "rax": 0x1234567}
+            yield Case(f"movq mm0, rax\n emms\n fld1\n {text}", registers)
+    for rsp in (0x1_0000_0000_0000 + 8, 1 << 47, (1 << 47) + 1):  # misaligned before non-canonical
+        for text in (
+            "movaps xmm0, [rsp]",
+            "movaps [rsp], xmm0",
+            "addps xmm0, [rsp]",
+            "movups xmm0, [rsp]",
+            "fxsave [rsp]",
+        ):
+            yield Case(text, {"rsp": rsp}, vendors=("align-before-stack",))
     for text in ("movntdqa xmm0, [rbx]", "movntdq [rbx], xmm1", "movntps [rbx+8], xmm1", "lddqu xmm0, [rbx+1]", "movaps xmm0, [rbx+1]",
                  "addps xmm0, [rbx+8]", "movq xmm0, xmm1", "movss xmm0, xmm1", "movss xmm0, [rbx]", "movsd xmm0, xmm1", "movsd xmm0, [rbx]",
                  "movhlps xmm0, xmm1", "movddup xmm0, [rbx]", "movd xmm0, eax", "movd xmm0, [rbx]", "movq2dq xmm0, mm0", "movdq2q mm0, xmm1",
@@ -524,6 +571,44 @@ def x87() -> Iterator[Case]:
                 yield Case(f"{load}{store}\n fnstsw ax", {"fcw": control, "rax": mantissa, "rcx": top}, 0, "", "023")
 
 
+def x87_faults() -> Iterator[Case]:
+    """Stores that an unmasked exception suppresses, at addresses that fault; denormals that nothing is done to."""
+    load = "mov [rsi], rax\n mov word ptr [rsi+8], cx\n fld tbyte ptr [rsi]\n"
+    values = {
+        "signalling": (0x7FFF, 1 << 63 | 1),
+        "large": (0x7FFE, 1 << 63),
+        "tiny": (2, 1 << 63),
+        "half": (0x3FFE, 1 << 63 | 1),
+    }
+    stores = [s for s in STORES if s != "frndint"]
+    vendors = ("access-before-exception", "low-part-stored")
+    for store, fcw in itertools.product(stores, (0x37F, 0x340, 0x37E, 0x377, 0x36F, 0x35F)):
+        for at in (
+            NEAR + 0x1000,
+            NEAR + 0xFFF,
+            NEAR + 0xFFC,
+            NEAR + 0xFF8,
+            NEAR + 0xFF7,
+            DATA + 0x3010,
+            DATA + 0x2FFF,
+            1 << 47,
+        ):
+            for top, mantissa in values.values():
+                registers = {"fcw": fcw, "rbx": at, "rax": mantissa, "rcx": top}
+                yield Case(f"{load}{store}", registers, 0, "", "023", vendors)
+            yield Case(store, {"fcw": fcw, "rbx": at}, 0, "", "023", vendors)
+    for op, (top, mantissa), other, fcw in itertools.product(
+        ("fscale", "fprem", "fprem1"),
+        ((0, 1), (0x8000, 1 << 62), (0, 1 << 63), (0, 1 << 63 | 5), (1, 1 << 63)),
+        ((0, 0), (0x8000, 0), (0x3FFE, 1 << 63), (0xBFFE, 3 << 62), (0, 1), (0x7FFF, 1 << 63), (0xFFFF, 1 << 63),
+         (0x3FFF, 1 << 63), (0xBFFF, 1 << 63), (0x4005, 1 << 63), (2, 1 << 63)),
+        (0x37F, 0x36F, 0x32F, 0x30F, 0x36D),
+    ):  # fmt: skip
+        registers = {"fcw": fcw, "rcx": top, "rax": mantissa, "rdx": other[1], "r8": other[0]}
+        first = "mov [rdi], rdx\n mov [rdi+8], r8w\n fld tbyte ptr [rdi]\n"
+        yield Case(f"{first}{load}{op}", registers, 0, "", "023", ("denormal-underflows",))
+
+
 def x87_state() -> Iterator[Case]:
     setup = "fld1\n fldpi\n fldz\n fldl2e\n ffree st(1)\n fld1\n fdiv st, st(3)\n"
     for text in ("fnstenv [rsi]", "fnsave [rsi]", "fnstenv [rdi]\n fldenv [rdi]", "fnsave [rdi]\n frstor [rdi]"):
@@ -582,5 +667,5 @@ def encodings() -> Iterator[Case]:
 GROUPS = {
     f.__name__: f
     for f in (shifts, double_shifts, multiplications, divisions, bit_tests, bit_scans, exchanges, moves, addresses, stack, strings,
-              conversions, roundings, dot_products, lanes, text_compares, x87, x87_state, encodings)
+              conversions, roundings, dot_products, lanes, text_compares, x87, x87_faults, x87_state, encodings)
 }  # fmt: skip

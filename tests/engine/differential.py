@@ -57,8 +57,11 @@ def build(variant: str = "release") -> Programs:
     native = HERE / "native"
     with builder.locked():
         archive = builder.archive(builder.objects())
-        include = [f"-I{native}", f"-I{ROOT / 'native' / 'include'}"]
-        units = [builder.compile(native / f"diff_{name}.c", include) for name in ("gen", "main", "engine")]
+        include = [f"-I{native}", f"-I{ROOT / 'native' / 'include'}", f"-I{ROOT / 'native' / 'tests'}"]
+        units = [
+            builder.compile(native / f"diff_{name}.c", include)
+            for name in ("gen", "main", "engine", "compare", "rules")
+        ]
         diff = builder.dir / "diff"
         builder.link([*units, archive], diff, shared=False)
         # The runner executes arbitrary user-mode code in its own address space: never sanitised.
@@ -100,6 +103,8 @@ class Result:
     failures: list[Failure] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     hits: dict[int, int] = field(default_factory=dict)
+    rules: dict[str, int] = field(default_factory=dict)
+    """How often each rule of native/diff_rules.c allowed for the host's processor."""
 
 
 def parse(output: str) -> Result:
@@ -118,6 +123,9 @@ def parse(output: str) -> Result:
         elif key == "hits":
             form, count = rest.split()
             result.hits[int(form)] = int(count)
+        elif key == "rule":
+            name, count = rest.split()
+            result.rules[name] = int(count)
         elif key == "done":
             words = line.split()
             result.done, result.invalid, result.retired = int(words[1]), int(words[3]), int(words[7])

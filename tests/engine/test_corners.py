@@ -65,7 +65,8 @@ def record(case: corners.Case, code: bytes) -> bytes:
     out += struct.pack("<4Q", CODE_VA + CODE_OFF, case.flags | 0x202, registers.get("fs", 0), registers.get("gs", 0))
     out += fx + struct.pack("<2I", CODE_OFF, len(code) + 1) + (code + b"\xcc").ljust(CODE_MAX, b"\0")
     flags = sum(forms.FLAG_BITS[c] for c in case.undefined)
-    return out + bytes([flags, sum(1 << int(c) for c in case.x87_undefined)]) + bytes(6)
+    vendors = sum(1 << corners.VENDOR_RULES.index(name) for name in case.vendors)
+    return out + struct.pack("<2B2xI", flags, sum(1 << int(c) for c in case.x87_undefined), vendors)
 
 
 @pytest.mark.timeout(900)  # builds the engine
@@ -84,3 +85,5 @@ def test_corners(programs: differential.Programs, group: str, tmp_path: Path) ->
         lines += [f"{case.name}  ({code[case.text].hex()})", *(f"    {line}" for line in failure.lines)]
     assert not result.failures, "\n".join(lines)
     assert result.done == len(cases)
+    assert tuple(result.rules) == corners.VENDOR_RULES
+    print({name: count for name, count in result.rules.items() if count})

@@ -11,8 +11,10 @@
  */
 #define _GNU_SOURCE
 #include "diff.h"
+#include "diff_compare.h"
 #include "diff_engine.h"
 #include "diff_gen.h"
+#include "diff_rules.h"
 
 #include "cc.h"
 
@@ -29,10 +31,6 @@
 #include <unistd.h>
 
 #define NATIVE_TIMEOUT_MS 20000
-
-static const char *const gpr_names[16] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                           "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
-static const char *const sel_names[6] = { "es", "cs", "ss", "ds", "fs", "gs" };
 
 static struct shared *shared;
 static const char *runner_path;
@@ -103,287 +101,6 @@ static bool run_native(void)
     stop_child();
     start_child();
     return false;
-}
-
-/* ---- comparison ------------------------------------------------------------------------------------------------------------ */
-static uint64_t arith_mask(uint8_t undef)
-{
-    return ~(uint64_t)((undef & F_C ? 1 : 0) | (undef & F_P ? 4 : 0) | (undef & F_A ? 0x10 : 0) | (undef & F_Z ? 0x40 : 0)
-                       | (undef & F_S ? 0x80 : 0) | (undef & F_O ? 0x800 : 0));
-}
-
-static uint16_t fsw_mask(uint8_t x)
-{
-    return (uint16_t)~((x & 1) << 8 | (x & 2) << 8 | (x & 4) << 8 | (x & 8) << 11);
-}
-
-/* Bytes of ENV's slots that are not architecturally fixed: instruction and operand pointers, opcode, reserved bytes,
- * MXCSR_MASK. */
-static uint64_t env_mask(uint32_t granule)
-{
-    uint8_t keep[8];
-    for (unsigned i = 0; i < 8; i++) {
-        uint32_t off = granule * 8 + i, k;
-        if (off < ENV_ENV) {
-            k = off & 511;
-            bool st_pad = k >= 32 && k < 160 && (k & 15) >= 10;
-            keep[i] = k < 5 || (k >= 24 && k < 28) || (k >= 32 && !st_pad);
-        } else if (off < ENV_STATE) {
-            k = off & 31;
-            keep[i] = off & 32 ? k < 6 || k >= 14 : k < 12 || k >= 28;
-        } else if (off < ENV_END) {
-            k = off & 127;
-            keep[i] = off & 128 ? k < 6 || k >= 14 : k < 12 || k >= 28;
-        } else {
-            keep[i] = 1;
-        }
-    }
-    uint64_t mask = 0;
-    for (unsigned i = 0; i < 8; i++)
-        mask |= (uint64_t)(keep[i] ? 0xff : 0) << i * 8;
-    return mask;
-}
-
-struct difference { char text[160]; };
-struct report { unsigned n; struct difference d[40]; };
-
-#define DIFFER(r, ...)                                                                                                 \
-    do {                                                                                                               \
-        if ((r)->n < 40)                                                                                               \
-            snprintf((r)->d[(r)->n++].text, sizeof(struct difference), __VA_ARGS__);                                   \
-    } while (0)
-
-static uint64_t granule_at(const struct granule *list, uint32_t n, const uint8_t *image, uint32_t index)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (list[i].index == index)
-            return list[i].value;
-    uint64_t v;
-    memcpy(&v, image + index * 8, 8);
-    return v;
-}
-
-static uint64_t granule_va(uint32_t index)
-{
-    for (unsigned r = 0; r < NREGIONS; r++) {
-        if (index < regions[r].pages * 512)
-            return regions[r].va + index * 8ull;
-        index -= regions[r].pages * 512;
-    }
-    return 0;
-}
-
-static bool compare_granules(struct report *r, const struct granule *a, uint32_t na, const struct granule *b, uint32_t nb,
-                             const uint8_t *image)
-{
-    bool found = false;
-    for (uint32_t i = 0; i < na + nb; i++) {
-        uint32_t index = i < na ? a[i].index : b[i - na].index;
-        uint64_t va = granule_at(a, na, image, index), vb = granule_at(b, nb, image, index);
-        uint64_t mask = index >= ENV_FIRST && index < ENV_FIRST + 512 ? env_mask(index - ENV_FIRST) : ~0ull;
-        if ((va ^ vb) & mask) {
-            found = true;
-            DIFFER(r, "mem[%#" PRIx64 "] native %016" PRIx64 " engine %016" PRIx64, granule_va(index), va, vb);
-        }
-    }
-    return found;
-}
-
-static void compare_memory(struct report *r, const struct case_out *a, const struct case_out *b, const uint8_t *image)
-{
-    if (a->nenv || b->nenv)
-        compare_granules(r, a->env, a->nenv, b->env, b->nenv, image);
-    if (a->ngranules == b->ngranules && a->granule_hash == b->granule_hash)
-        return;
-    uint32_t na = a->ngranules < MAX_GRANULES ? a->ngranules : MAX_GRANULES;
-    uint32_t nb = b->ngranules < MAX_GRANULES ? b->ngranules : MAX_GRANULES;
-    if (!compare_granules(r, a->granule, na, b->granule, nb, image))
-        DIFFER(r, "mem beyond the first %d changed words: native %u engine %u", MAX_GRANULES, a->ngranules, b->ngranules);
-}
-
-struct context {
-    const struct forms *forms;
-    const struct sequence *seq;
-    struct layout layout;
-    enum gen_mode mode;
-    bool native_only;
-};
-
-/* The instruction that the case ended at, or -1 if it ended elsewhere. */
-static int end_index(const struct context *c, uint64_t keep, const struct case_out *o)
-{
-    uint64_t rip = o->rip;
-    for (uint32_t i = 0; i <= c->seq->n; i++) {
-        if (i < c->seq->n && !(keep >> i & 1))
-            continue;
-        uint64_t at = CODE_VA + c->layout.addr[i];
-        if (rip == at)
-            return (int)i;
-        if (i < c->seq->n && c->seq->insn[i].lands && rip == c->seq->insn[i].lands)
-            return (int)i;
-        /* traps (INT3, INT n, ICEBP) point behind */
-        if (i == c->seq->n && rip == at + 1 && o->vector == 3)
-            return (int)i;
-        if (i < c->seq->n && rip == at + c->seq->insn[i].len && (o->vector == 3 || o->vector == 4 || o->vector == 1)
-            && c->seq->insn[i].ends)
-            return (int)i;
-    }
-    return -1;
-}
-
-/* Distance of two floating-point numbers of the same sign in units of the last place, saturating. */
-static double f32_error(uint32_t a, uint32_t b)
-{
-    float x, y;
-    memcpy(&x, &a, 4);
-    memcpy(&y, &b, 4);
-    if (a == b)
-        return 0;
-    if (x != x || y != y || (a ^ b) >> 31)
-        return 1;
-    double d = (double)x - (double)y, m = x > 0 ? (double)x : -(double)x;
-    return (d < 0 ? -d : d) / m;
-}
-
-static bool f80_close(const uint8_t *a, const uint8_t *b)
-{
-    uint64_t ma, mb;
-    uint16_t sa, sb;
-    memcpy(&ma, a, 8);
-    memcpy(&mb, b, 8);
-    memcpy(&sa, a + 8, 2);
-    memcpy(&sb, b + 8, 2);
-    if (sa == sb) {
-        uint64_t d = ma > mb ? ma - mb : mb - ma;
-        return d <= 2;
-    }
-    /* one unit around a power of two */
-    return (sa == sb + 1 && ma <= (1ull << 63) + 2 && mb >= ~0ull - 4)
-           || (sb == sa + 1 && mb <= (1ull << 63) + 2 && ma >= ~0ull - 4);
-}
-
-static void compare_fx(struct report *r, const struct context *c, const struct case_out *a, const struct case_out *b,
-                       uint8_t x87_undef, bool skip_x87, bool skip_values)
-{
-    bool approx = c->mode == GEN_APPROX;
-    uint16_t fa, fb;
-    memcpy(&fa, a->fx, 2);
-    memcpy(&fb, b->fx, 2);
-    if (fa != fb)
-        DIFFER(r, "fcw native %04x engine %04x", fa, fb);
-    memcpy(&fa, a->fx + 2, 2);
-    memcpy(&fb, b->fx + 2, 2);
-    uint16_t mask = fsw_mask(x87_undef);
-    if (approx)
-        mask &= (uint16_t)~0x230;               /* C1, PE, UE: depend on the last digit */
-    if (skip_x87)
-        mask &= 0xc7ff;
-    if ((fa ^ fb) & mask)
-        DIFFER(r, "fsw native %04x engine %04x (compared %04x)", fa, fb, mask);
-    if (a->fx[4] != b->fx[4] && !skip_x87)
-        DIFFER(r, "ftw (valid) native %02x engine %02x", a->fx[4], b->fx[4]);
-    if (memcmp(a->fx + 24, b->fx + 24, 4) != 0) {
-        uint32_t ma, mb;
-        memcpy(&ma, a->fx + 24, 4);
-        memcpy(&mb, b->fx + 24, 4);
-        DIFFER(r, "mxcsr native %08x engine %08x", ma, mb);
-    }
-    for (int i = 0; i < 8 && !skip_x87; i++) {
-        const uint8_t *sa = a->fx + 32 + i * 16, *sb = b->fx + 32 + i * 16;
-        if (memcmp(sa, sb, 10) == 0 || (approx && f80_close(sa, sb)) || (skip_values && i < 2))
-            continue;
-        uint64_t ma, mb;
-        memcpy(&ma, sa, 8);
-        memcpy(&mb, sb, 8);
-        DIFFER(r, "st%d native %02x%02x:%016" PRIx64 " engine %02x%02x:%016" PRIx64, i, sa[9], sa[8], ma, sb[9], sb[8], mb);
-    }
-    for (int i = 0; i < 16; i++) {
-        const uint8_t *xa = a->fx + 160 + i * 16, *xb = b->fx + 160 + i * 16;
-        if (memcmp(xa, xb, 16) == 0)
-            continue;
-        uint32_t da[4], db[4];
-        memcpy(da, xa, 16);
-        memcpy(db, xb, 16);
-        bool close = approx;                    /* RCP, RSQRT: relative error at most 1.5 * 2^-12 each (SDM) */
-        for (int k = 0; k < 4; k++)
-            close &= f32_error(da[k], db[k]) <= 3.0 / 4096;
-        if (!close)
-            DIFFER(r, "xmm%d native %08x_%08x_%08x_%08x engine %08x_%08x_%08x_%08x", i, da[3], da[2], da[1], da[0], db[3],
-                   db[2], db[1], db[0]);
-    }
-}
-
-/* FSIN, FCOS, FSINCOS or FPTAN of an operand that needs range reduction: processors do it with a pi of 66 bits (SDM
- * vol. 1, 8.3.8), the engine exactly; native/tests/x87_vectors.py checks those results. */
-static bool reduces(const struct context *c, const struct case_in *in)
-{
-    const struct form *f = &c->forms->form[c->seq->insn[0].form];
-    bool trig = f->opcode == 0xd9 && (f->fixed_modrm == 0xfe || f->fixed_modrm == 0xff || f->fixed_modrm == 0xfb || f->fixed_modrm == 0xf2);
-    uint16_t exponent;
-    memcpy(&exponent, in->fx + 32 + 8, 2);
-    return trig && (exponent & 0x7fff) >= 0x3ffe;
-}
-
-static void compare(struct report *r, const struct context *c, uint64_t keep, const struct case_in *in,
-                    const struct case_out *a, const struct case_out *b, const uint8_t *image)
-{
-    r->n = 0;
-    int end = end_index(c, keep, a);
-    const struct form *last = end >= 0 && end < (int)c->seq->n ? &c->forms->form[c->seq->insn[end].form] : NULL;
-    /* INT1 is a trap (SDM vol. 2), but a host that is a virtual machine may report it at the instruction. */
-    /* Which operand of CMPS or MOVS is looked at first is not specified; both may fault. */
-    bool cmps = last && last->special == SP_STRING && (last->opcode & 0xfc) == 0xa4 && a->rip == b->rip
-                && (a->vector == 13 || a->vector == 14) && (b->vector == 13 || b->vector == 14);
-    /* AMD pushes the return address before it looks at an indirect call's target; and of a misaligned and non-canonical
-     * stack operand it reports #GP. */
-    bool either = a->rip == b->rip && last
-                  && ((last->special == SP_CALLI && a->vector == 14 && b->vector == 13)
-                      || (last->align > 1 && a->vector == 13 && b->vector == 12));
-    bool int1 = last && last->special == SP_INT1 && a->vector == 1 && b->vector == 1 && b->rip == a->rip + c->seq->insn[end].len;
-    if ((a->vector != b->vector && !cmps && !either) || (a->rip != b->rip && !int1))
-        DIFFER(r, "end native vector %u rip %#" PRIx64 " engine vector %u rip %#" PRIx64, a->vector, a->rip, b->vector,
-               b->rip);
-    if (a->vector == b->vector && !cmps && (a->vector == 13 || a->vector == 12 || a->vector == 11 || a->vector == 14 || a->vector == 17)) {
-        uint32_t mask = ~0u;
-        if (a->vector == 14 && a->cr2 >= 0x7ffffffff000)
-            mask = ~1u;         /* Linux sets P for kernel addresses so as not to tell their layout */
-        if ((a->error ^ b->error) & mask)
-            DIFFER(r, "error code native %#x engine %#x", a->error, b->error);
-        /* operands of many words may be probed in any order */
-        bool large = last && (last->special == SP_FX || last->special == SP_FENV);
-        if (a->vector == 14 && a->cr2 != b->cr2 && !large)
-            DIFFER(r, "cr2 native %#" PRIx64 " engine %#" PRIx64, a->cr2, b->cr2);
-    }
-    for (int i = 0; i < 16; i++)
-        if (a->gpr[i] != b->gpr[i])
-            DIFFER(r, "%s native %016" PRIx64 " engine %016" PRIx64, gpr_names[i], a->gpr[i], b->gpr[i]);
-    uint8_t undef = 0, x87 = 0;
-    for (uint32_t i = 0; i <= c->seq->n; i++)
-        if (end < 0 || end == (int)i) {
-            undef |= c->layout.undef[i];
-            x87 |= c->layout.x87_undef[i];
-        }
-    uint64_t fmask = arith_mask(undef);
-    if ((a->rflags ^ b->rflags) & fmask)
-        DIFFER(r, "rflags native %08" PRIx64 " engine %08" PRIx64 " (compared %08" PRIx64 ")", a->rflags, b->rflags,
-               fmask & 0x3fffff);
-    /* A return to an outer level clears the RPL of null data selectors (SDM vol. 2, IRET), and natively the signal
-     * handler was entered by one. */
-    for (int i = 0; i < 6; i++)
-        if (a->sel[i] != b->sel[i] && !(i != 1 && i != 2 && a->sel[i] < 4 && b->sel[i] < 4))
-            DIFFER(r, "%s native %04x engine %04x", sel_names[i], a->sel[i], b->sel[i]);
-    if (a->fs_base != b->fs_base)
-        DIFFER(r, "fs_base native %016" PRIx64 " engine %016" PRIx64, a->fs_base, b->fs_base);
-    if (a->gs_base != b->gs_base)
-        DIFFER(r, "gs_base native %016" PRIx64 " engine %016" PRIx64, a->gs_base, b->gs_base);
-    /* AMD does the MMX transition (TOP, tags) of CVTPS2PI and the like even if they end in #XM, MASKMOVQ's if it faults. */
-    compare_fx(r, c, a, b, x87, last && last->cls == CLS_MMX && (a->vector == 19 || last->special == SP_MASKMOV),
-               c->mode == GEN_APPROX && reduces(c, in));
-    /* code is part of the image while the case runs */
-    static uint8_t with_code[IMAGE_SIZE];
-    memcpy(with_code, image, IMAGE_SIZE);
-    memcpy(with_code + in->code_off, in->code, in->code_len);
-    compare_memory(r, a, b, with_code);
 }
 
 /* ---- printing ------------------------------------------------------------------------------------------------------------------- */
@@ -525,20 +242,50 @@ static void count_hits(const struct context *c, const struct case_out *o)
             hits[c->seq->insn[i].form]++;
 }
 
-static void report_failure(struct context *c, uint64_t seed, uint64_t index)
+/*
+ * A case differs.  A rule (diff_rules.h) applies where a case ends, but what it allows for may have come earlier, with
+ * consequences for all that follows.  So the case is minimised, with no rules: the last instruction left makes a
+ * difference.  If a rule explains it, the case is run without that instruction, until nothing differs (true) or
+ * something does that no rule explains (false, with the minimised case).
+ */
+static bool explained(struct context *c, uint64_t *least)
+{
+    struct report r;
+    struct case_out a, b;
+    uint64_t keep = all_of(c->seq);
+    while (run_one(c, keep, &r, &a, &b) && r.n) {
+        c->strict = true;
+        *least = minimise(c, keep);
+        c->strict = false;
+        if (!*least || !run_one(c, *least, &r, &a, &b) || r.n)
+            return false;
+        keep &= ~(1ull << (63 - __builtin_clzll(*least)));
+    }
+    return true;
+}
+
+static void print_rules(void)
+{
+    for (unsigned i = 0; i < rules_count(); i++)
+        printf("rule %s %" PRIu64 "\n", rules_name(i), rules_applied(i));
+}
+
+/* False: rules explain it. */
+static bool report_failure(struct context *c, uint64_t seed, uint64_t index)
 {
     struct report r;
     struct case_out a, b;
     uint64_t keep = all_of(c->seq);
     bool again = run_one(c, keep, &r, &a, &b) && r.n;
-    if (again)
-        keep = minimise(c, keep);
+    if (again && explained(c, &keep))
+        return false;
     run_one(c, keep, &r, &a, &b);
     printf("failure seed %" PRIu64 " index %" PRIu64 " mask %#" PRIx64 "%s\n", seed, index, keep,
            again ? "" : " (not reproduced alone)");
     print_case(c, keep, &shared->in[0], &a, &b, &r);
     printf("failure-end\n");
     fflush(stdout);
+    return true;
 }
 
 static uint64_t number(const char *text)
@@ -553,7 +300,8 @@ static uint64_t number(const char *text)
 }
 
 /* ---- written cases (test_corners.py) --------------------------------------------------------------------------------------------------- */
-struct written { struct case_in in; uint8_t undef, x87_undef, pad[6]; };
+/* rules: bit i for rule i of diff_rules.c that may apply */
+struct written { struct case_in in; uint8_t undef, x87_undef, pad[2]; uint32_t rules; };
 
 static int run_written(struct context *c, const char *path)
 {
@@ -584,6 +332,7 @@ static int run_written(struct context *c, const char *path)
             c->layout.addr[0] = batch[i].in.code_off + batch[i].in.code_len - 1;
             c->layout.undef[0] = batch[i].undef;
             c->layout.x87_undef[0] = batch[i].x87_undef;
+            c->rules = batch[i].rules;
             compare(&r, c, 0, &batch[i].in, &shared->out[i], &out, image);
             if (!r.n)
                 continue;
@@ -595,6 +344,7 @@ static int run_written(struct context *c, const char *path)
         }
     }
     fclose(f);
+    print_rules();
     printf("done %" PRIu64 " invalid 0 failures %" PRIu64 " retired 0\n", done, failures);
     return failures ? 1 : 0;
 }
@@ -734,12 +484,13 @@ int main(int argc, char **argv)
                 bad[nbad++] = i;
             done++;
         }
-        for (uint32_t i = 0; i < nbad && failures < max_failures; i++, failures++) {
+        for (uint32_t i = 0; i < nbad && failures < max_failures; i++) {
             c.seq = &sequences[bad[i]];
-            report_failure(&c, seed, numbers[bad[i]]);
+            failures += report_failure(&c, seed, numbers[bad[i]]);
         }
     }
     stop_child();
+    print_rules();
     printf("done %" PRIu64 " invalid %" PRIu64 " failures %" PRIu64 " retired %" PRIu64 "\n", done, invalid, failures, retired);
     for (uint32_t i = 0; i < forms.n; i++)
         printf("hits %u %" PRIu64 "\n", i, hits[i]);
