@@ -27,7 +27,7 @@ def test_one_node_serves() -> None:
         events, dropped = vm.take_raw_events()
         assert dropped == 0
         commits = [event for event in events if b"raft_commit{" in event.payload]
-        assert len(commits) >= 8, "a few hundred operations in five virtual seconds"
+        assert len(commits) >= 5, "some 75 operations in five virtual seconds, 70 % of them writes"
         assert len(events) <= 10 * len(commits), "hypercalls are few"
         assert vm.setup_vns is not None and vm.setup_vns > began_vns - SECOND_NS
         assert vm.coverage_active

@@ -182,7 +182,7 @@ static bool start(struct node *node)
         .port_step = local,
     };
     struct net_handlers handlers = {node, on_message, on_request, on_reply, on_client_open, on_client_closed};
-    if (!net_open(&node->net, &net_config, &handlers)) {
+    if (!net_open(&node->net, &net_config, &handlers, now_ms)) {
         props_say("%s", node->net.error);
         return false;
     }

@@ -33,26 +33,30 @@ static bool watch(struct net *net, int op, int fd, uint32_t events, uint32_t num
     return epoll_ctl(net->epoll_fd, op, fd, &event) == 0;
 }
 
-static struct net_connection *connection_new(struct net *net, int fd, enum net_state state, enum net_peer peer)
+/* A place for a connection: a call of this side to `peer`, or one that was accepted. */
+static struct net_connection *connection_new(struct net *net, int fd, bool called, enum net_peer peer, uint64_t now_ms)
 {
     for (uint32_t i = 0; i < NET_CONNECTIONS_MAX; i++) {
         struct net_connection *connection = &net->connections[i];
         if (connection->state != NET_FREE)
             continue;
-        bool connecting = state == NET_CONNECTING;
-        if (!watch(net, EPOLL_CTL_ADD, fd, connecting ? EPOLLOUT : EPOLLIN, i))
+        if (!watch(net, EPOLL_CTL_ADD, fd, called ? EPOLLOUT : EPOLLIN, i))
             return NULL;
         int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         connection->fd = fd;
-        connection->state = state;
+        connection->state = called ? NET_CONNECTING : NET_OPEN;
+        connection->called = called;
         connection->peer = peer;
         connection->node = RAFT_NOBODY;
+        connection->open_ms = now_ms;
         connection->generation++;
         connection->deadline_ms = 0;
         connection->unacknowledged = 0;
-        connection->wants_write = connecting;
+        connection->wants_write = called;
         connection->in_bytes = connection->out_bytes = 0;
+        connection->in = net->in[i];
+        connection->out = net->out[i];
         return connection;
     }
     return NULL;
@@ -69,19 +73,39 @@ static void due_by(struct net *net, uint64_t at_ms)
         net->due_ms = at_ms;
 }
 
+/* When to call `node` again if it does not call first. */
+static void retry_later(struct net *net, uint8_t node, uint64_t now_ms)
+{
+    struct net_link *link = &net->links[node];
+    link->retry_ms = now_ms + link->backoff_ms + (node < net->config.node ? NET_COURTESY_MS : 0);
+    link->backoff_ms *= 2;
+    if (link->backoff_ms > NET_BACKOFF_MAX_MS)
+        link->backoff_ms = NET_BACKOFF_MAX_MS;
+    due_by(net, link->retry_ms);
+}
+
+/* Send to `node` on whatever open connection there is. False if there is none. */
+static bool link_choose(struct net *net, uint8_t node)
+{
+    struct net_link *link = &net->links[node];
+    link->connection = -1;
+    for (int i = 0; i < NET_CONNECTIONS_MAX; i++) {
+        const struct net_connection *connection = &net->connections[i];
+        if (connection->state == NET_OPEN && connection->peer == NET_NODE && connection->node == node)
+            link->connection = i;
+    }
+    return link->connection >= 0;
+}
+
 static void connection_close(struct net *net, struct net_connection *connection, uint64_t now_ms)
 {
     /* Closing is not enough for the peer to hear of it soon where packets are lost, but it is all there is. */
     close(connection->fd);
     connection->state = NET_FREE;
-    if (connection->peer == NET_TO_NODE) {
-        struct net_link *link = &net->links[connection->node];
-        link->connection = -1;
-        link->retry_ms = now_ms + link->backoff_ms;
-        link->backoff_ms *= 2;
-        if (link->backoff_ms > NET_BACKOFF_MAX_MS)
-            link->backoff_ms = NET_BACKOFF_MAX_MS;
-        due_by(net, link->retry_ms);
+    if (connection->peer == NET_NODE) {
+        if (number_of(net, connection) == net->links[connection->node].connection &&
+            !link_choose(net, connection->node))
+            retry_later(net, connection->node, now_ms);
     } else if (number_of(net, connection) == net->client) {
         net->client = -1;
         net->handlers.client_closed(net->handlers.context);
@@ -132,7 +156,7 @@ static struct net_connection *call(struct net *net, uint8_t node, enum net_peer 
     int done = connect(fd, (struct sockaddr *)&address, sizeof address);
     struct net_connection *connection = NULL;
     if (done == 0 || errno == EINPROGRESS)
-        connection = connection_new(net, fd, NET_CONNECTING, peer);
+        connection = connection_new(net, fd, true, peer, now_ms);
     if (connection == NULL) {
         close(fd);
         return NULL;
@@ -141,7 +165,7 @@ static struct net_connection *call(struct net *net, uint8_t node, enum net_peer 
     connection->deadline_ms = now_ms + NET_CONNECT_MS;
     due_by(net, connection->deadline_ms);
     uint8_t frame[FRAME_HEADER_BYTES + PAYLOAD_BYTES_MAX];
-    struct hello hello = {.node = net->config.node, .is_client = peer == NET_TO_SERVER};
+    struct hello hello = {.node = net->config.node, .is_client = peer == NET_SERVER};
     queue(connection, frame, encode_hello(frame, &hello));
     return connection;
 }
@@ -155,24 +179,32 @@ static void connected(struct net *net, struct net_connection *connection, uint64
         return;
     }
     connection->state = NET_OPEN;
+    connection->open_ms = now_ms;
     connection->deadline_ms = 0;
-    if (connection->peer == NET_TO_NODE)
+    if (connection->peer == NET_NODE)
         net->links[connection->node].backoff_ms = NET_BACKOFF_MIN_MS;
     watch(net, EPOLL_CTL_MOD, connection->fd, EPOLLIN, (uint32_t)number_of(net, connection));
     connection->wants_write = false;
     flush_one(net, connection, now_ms);
-    if (connection->state == NET_OPEN && connection->peer == NET_TO_SERVER)
+    if (connection->state == NET_OPEN && connection->peer == NET_SERVER)
         net->handlers.client_open(net->handlers.context);
 }
 
 /* --- receiving ---------------------------------------------------------------------------------------------------- */
 
-/* A node or client that calls again has lost its earlier connection, whether this side noticed or not. */
+/*
+ * A node or client that calls again has lost its earlier connection, whether this side noticed or not. An own call to
+ * that node goes as well, unless the two have called each other at once and this side's number is the lower one.
+ */
 static void drop_earlier(struct net *net, const struct net_connection *newer, uint64_t now_ms)
 {
+    bool ours_stays = net->config.node < newer->node;
     for (uint32_t i = 0; i < NET_CONNECTIONS_MAX; i++) {
         struct net_connection *other = &net->connections[i];
-        if (other != newer && other->state != NET_FREE && other->peer == newer->peer && other->node == newer->node)
+        if (other == newer || other->state == NET_FREE || other->peer != newer->peer || other->node != newer->node)
+            continue;
+        bool at_once = other->called && (other->state == NET_CONNECTING || now_ms - other->open_ms < NET_CONNECT_MS);
+        if (!(at_once && ours_stays))
             connection_close(net, other, now_ms);
     }
 }
@@ -181,11 +213,18 @@ static bool greeted(struct net *net, struct net_connection *connection, const ui
                     uint64_t now_ms)
 {
     struct hello hello;
-    if (!decode_hello(payload, bytes, &hello) || hello.node >= net->config.nodes)
+    if (!decode_hello(payload, bytes, &hello) || hello.node >= net->config.nodes ||
+        (hello.node == net->config.node && !hello.is_client))
         return false;
     connection->node = hello.node;
-    connection->peer = hello.is_client ? NET_FROM_CLIENT : NET_FROM_NODE;
+    connection->peer = hello.is_client ? NET_CLIENT : NET_NODE;
     drop_earlier(net, connection, now_ms);
+    if (connection->peer == NET_NODE) {
+        struct net_link *link = &net->links[connection->node];
+        if (link->connection < 0 || net->connections[link->connection].state != NET_OPEN)
+            link->connection = number_of(net, connection);
+        link->backoff_ms = NET_BACKOFF_MIN_MS;
+    }
     return true;
 }
 
@@ -197,14 +236,14 @@ static bool take_payload(struct net *net, struct net_connection *connection, con
     switch (connection->peer) {
     case NET_UNKNOWN:
         return greeted(net, connection, payload, bytes, now_ms);
-    case NET_FROM_NODE: {
+    case NET_NODE: {
         struct raft_message message;
         if (!decode_raft(payload, bytes, &message) || message.from != connection->node)
             return false;
         handlers->message(handlers->context, &message);
         return true;
     }
-    case NET_FROM_CLIENT: {
+    case NET_CLIENT: {
         struct client_request request;
         if (!decode_request(payload, bytes, &request))
             return false;
@@ -212,17 +251,15 @@ static bool take_payload(struct net *net, struct net_connection *connection, con
         handlers->request(handlers->context, handle, &request);
         return true;
     }
-    case NET_TO_SERVER: {
+    case NET_SERVER: {
         struct client_reply reply;
         if (!decode_reply(payload, bytes, &reply))
             return false;
         handlers->reply(handlers->context, &reply);
         return true;
     }
-    case NET_TO_NODE:
-        break;
     }
-    return false; /* nodes answer on their own connections */
+    return false;
 }
 
 static void receive(struct net *net, struct net_connection *connection, uint64_t now_ms)
@@ -255,13 +292,13 @@ static void receive(struct net *net, struct net_connection *connection, uint64_t
     connection->in_bytes -= at;
 }
 
-static void accept_all(struct net *net)
+static void accept_all(struct net *net, uint64_t now_ms)
 {
     for (;;) {
         int fd = accept4(net->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0)
             return;
-        if (connection_new(net, fd, NET_OPEN, NET_UNKNOWN) == NULL)
+        if (connection_new(net, fd, false, NET_UNKNOWN, now_ms) == NULL)
             close(fd);
     }
 }
@@ -276,7 +313,7 @@ void net_wait(struct net *net, int timeout_ms, uint64_t now_ms)
             generations[i] = net->connections[events[i].data.u32].generation;
     for (int i = 0; i < count; i++) {
         if (events[i].data.u32 == LISTEN_EVENT) {
-            accept_all(net);
+            accept_all(net, now_ms);
             continue;
         }
         struct net_connection *connection = &net->connections[events[i].data.u32];
@@ -329,7 +366,7 @@ uint64_t net_upkeep(struct net *net, uint64_t now_ms)
         if (node == net->config.node || link->connection >= 0)
             continue;
         if (now_ms >= link->retry_ms) {
-            struct net_connection *connection = call(net, node, NET_TO_NODE, now_ms);
+            struct net_connection *connection = call(net, node, NET_NODE, now_ms);
             if (connection != NULL) {
                 link->connection = number_of(net, connection);
                 continue;
@@ -367,7 +404,7 @@ void net_client_connect(struct net *net, uint8_t node, uint64_t now_ms)
     net->client = -1; /* given up on purpose: the client need not hear of it */
     if (old >= 0)
         connection_close(net, &net->connections[old], now_ms);
-    struct net_connection *connection = call(net, node, NET_TO_SERVER, now_ms);
+    struct net_connection *connection = call(net, node, NET_SERVER, now_ms);
     if (connection != NULL)
         net->client = number_of(net, connection);
     else
@@ -389,14 +426,18 @@ void net_flush(struct net *net, uint64_t now_ms)
     }
 }
 
-bool net_open(struct net *net, const struct net_config *config, const struct net_handlers *handlers)
+bool net_open(struct net *net, const struct net_config *config, const struct net_handlers *handlers, uint64_t now_ms)
 {
     memset(net, 0, sizeof *net);
     net->config = *config;
     net->handlers = *handlers;
     net->client = -1;
     for (uint8_t node = 0; node < RAFT_NODES_MAX; node++)
-        net->links[node] = (struct net_link){.connection = -1, .backoff_ms = NET_BACKOFF_MIN_MS};
+        net->links[node] = (struct net_link){
+            .connection = -1,
+            .retry_ms = node < config->node ? now_ms + NET_COURTESY_MS : now_ms,
+            .backoff_ms = NET_BACKOFF_MIN_MS,
+        };
     net->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     net->listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int on = 1;

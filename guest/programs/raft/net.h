@@ -1,10 +1,12 @@
 /*
  * The TCP transport: one thread, epoll, non-blocking sockets.
  *
- * A node calls every other node and sends its Raft messages on the connection it made; what it receives comes on those
- * that others made. Its own client has one more, to the node it thinks leads. A frame that cannot be sent now (no
- * connection, full buffer) is dropped: Raft repeats what matters. A connection whose bytes are not acknowledged for a
- * while is given up and made anew, because TCP's own patience grows to minutes and a healed network would stay unused.
+ * Two nodes have one connection, which either may make; Raft messages go both ways on it, so that an answer carries the
+ * acknowledgement of what it answers: a frame of its own for that would cost as much as the answer. Where both call at
+ * once, the call of the lower number stays. A node's own client has one more connection, to the node it thinks leads. A
+ * message that cannot be sent now (no connection, full buffer) is dropped: Raft repeats what matters. A connection whose
+ * bytes are not acknowledged for a while is given up and made anew, because TCP's own patience grows to minutes and a
+ * healed network would stay unused.
  */
 #ifndef RAFT_NET_H
 #define RAFT_NET_H
@@ -19,6 +21,7 @@ enum {
     NET_STALL_MS = 400,   /* ... for bytes to be acknowledged, and for a caller to say who it is */
     NET_BACKOFF_MIN_MS = 20,
     NET_BACKOFF_MAX_MS = 320,
+    NET_COURTESY_MS = 30, /* how much later the higher number calls: two calls at once are one too many */
 };
 
 /* Where the nodes are: node i at first_address + i * address_step, port first_port + i * port_step. */
@@ -32,24 +35,26 @@ struct net_config {
 enum net_state { NET_FREE, NET_CONNECTING, NET_OPEN };
 
 /* Who is at the other end. */
-enum net_peer { NET_UNKNOWN, NET_FROM_NODE, NET_FROM_CLIENT, NET_TO_NODE, NET_TO_SERVER };
+enum net_peer { NET_UNKNOWN, NET_NODE, NET_CLIENT, NET_SERVER };
 
 struct net_connection {
     int fd;
     enum net_state state;
     enum net_peer peer;
     uint8_t node;
+    bool called;           /* this side made it */
     uint32_t generation;   /* a handle of an earlier use of this slot is recognised by it */
     uint64_t deadline_ms;  /* NET_CONNECTING: give up; else: since when it waits */
+    uint64_t open_ms;      /* since when it is open */
     int unacknowledged;    /* at the last look */
     bool wants_write;      /* EPOLLOUT is armed */
     uint32_t in_bytes, out_bytes;
-    uint8_t in[NET_IN_BYTES];
-    uint8_t out[NET_OUT_BYTES];
+    uint8_t *in;           /* NET_IN_BYTES; apart from the rest, which is looked through at every turn */
+    uint8_t *out;          /* NET_OUT_BYTES */
 };
 
 struct net_link {
-    int connection; /* index, or -1 */
+    int connection; /* index of the one to send on, or -1 */
     uint64_t retry_ms;
     uint32_t backoff_ms;
 };
@@ -72,11 +77,13 @@ struct net {
     int client;                            /* connection of the own client, or -1 */
     uint64_t due_ms;                       /* of the next upkeep */
     struct net_connection connections[NET_CONNECTIONS_MAX];
+    uint8_t in[NET_CONNECTIONS_MAX][NET_IN_BYTES];
+    uint8_t out[NET_CONNECTIONS_MAX][NET_OUT_BYTES];
     char error[160];
 };
 
 /* Listen. False: one line in net->error. */
-bool net_open(struct net *net, const struct net_config *config, const struct net_handlers *handlers);
+bool net_open(struct net *net, const struct net_config *config, const struct net_handlers *handlers, uint64_t now_ms);
 
 /* Make what connections are due, give up those that are stuck; the time of the next such thing. */
 uint64_t net_upkeep(struct net *net, uint64_t now_ms);

@@ -26,9 +26,9 @@ from typing import Any
 NODES_MAX = 7
 INDEXES_MAX = 1 << 17
 """Applied prefixes that are remembered; the oldest are forgotten first."""
-CONVERGED_WITHIN = 300
-"""Entries by which the furthest `raft_commit` of two nodes may differ when all is quiet: they are sent at every 16th
-entry, at every 256th by a node that catches up."""
+CONVERGED_WITHIN = 80
+"""Entries by which the furthest `raft_commit` of two nodes may differ when all is quiet: they are sent at every 8th
+entry, at every 64th by a node that catches up."""
 
 ELECTION_SAFETY = "raft: at most one leader per term, across nodes"
 COMPLETENESS = "raft: a leader has every committed entry, across nodes"

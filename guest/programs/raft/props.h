@@ -10,8 +10,8 @@
 
 enum {
     PROPS_PASSES_PER_CALL = 4096,
-    PROPS_COMMIT_STRIDE = 16,      /* applied entries between two raft_commit events */
-    PROPS_CATCH_UP_STRIDE = 256,   /* ... of a node that has many to apply */
+    PROPS_COMMIT_STRIDE = 8,       /* applied entries between two raft_commit events */
+    PROPS_CATCH_UP_STRIDE = 64,    /* ... of a node that has many to apply */
 };
 
 /* For the console and the events: who speaks. */

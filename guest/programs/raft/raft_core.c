@@ -401,17 +401,20 @@ void raft_pump(struct raft *raft, uint64_t now_ms)
     if (round)
         raft->round++;
     raft->want_round = false;
-    if (heartbeat)
-        raft->deadline_ms = now_ms + raft->config.heartbeat_ms;
+    bool all_hear = true;
     for (uint8_t node = 0; node < raft->config.nodes; node++) {
         if (node == raft->config.node)
             continue;
         if (heartbeat)
             raft->busy[node] = false; /* no answer for so long: it may be lost */
         bool behind = raft->next[node] <= raft->last && !raft->busy[node];
+        all_hear &= (round || behind) && !raft->busy[node];
         if (round || behind)
             send_append(raft, node, behind);
     }
+    /* Any message to everyone is a heartbeat. Not where an answer is due: what was sent may have to be sent again. */
+    if (heartbeat || all_hear)
+        raft->deadline_ms = now_ms + raft->config.heartbeat_ms;
     release_reads(raft);
 }
 
