@@ -277,6 +277,7 @@ static void become_leader(struct raft *raft, uint64_t now_ms)
         raft->match[node] = 0;
         raft->acked_round[node] = raft->round;
         raft->busy[node] = false;
+        raft->refused[node] = 0;
     }
     /* An entry of its own term is the only way for a leader to learn what is committed (section 8). */
     if (raft->last < raft->config.log_max)
@@ -432,6 +433,7 @@ static void on_append_reply(struct raft *raft, const struct raft_message *messag
         cover(raft, RAFT_APPEND_REPLY, 1 + news, message->term);
         if (news) {
             raft->match[node] = message->index;
+            raft->refused[node] = 0;
             advance_commit(raft);
         }
         if (message->index >= raft->next[node] && message->index <= raft->last) {
@@ -441,7 +443,10 @@ static void on_append_reply(struct raft *raft, const struct raft_message *messag
     } else if (message->last + 1 == raft->next[node] && message->index < raft->next[node]) {
         cover(raft, RAFT_APPEND_REPLY, 3, message->term);
         raft->next[node] = message->index > raft->match[node] ? message->index : raft->match[node] + 1;
-        raft->busy[node] = false;
+        /* A refusal that leads nowhere new is not answered at once: the two would go on at the network's speed. */
+        raft->busy[node] = raft->refused[node] != 0 && message->index >= raft->refused[node];
+        if (!raft->busy[node])
+            raft->refused[node] = message->index;
     } else {
         cover(raft, RAFT_APPEND_REPLY, 4, message->term); /* of an earlier try */
     }

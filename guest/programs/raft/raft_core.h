@@ -150,6 +150,7 @@ struct raft {
     uint32_t votes;            /* bit per node */
     uint32_t next[RAFT_NODES_MAX], match[RAFT_NODES_MAX], acked_round[RAFT_NODES_MAX];
     bool busy[RAFT_NODES_MAX]; /* entries were sent and not yet answered */
+    uint32_t refused[RAFT_NODES_MAX]; /* the earliest place that a refusal sent us to since it last took entries; 0 none */
     uint32_t round;
     bool want_round;
     uint32_t read_waiting;
