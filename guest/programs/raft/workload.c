@@ -59,6 +59,7 @@ static void try_again(struct workload *workload, uint8_t target, uint64_t at_ms)
     if (target != RAFT_NOBODY && target != workload->target) {
         workload->target = target;
         workload->connected = false;
+        workload->calling = false;
     }
 }
 
@@ -75,7 +76,7 @@ uint64_t workload_tick(struct workload *workload, uint64_t now_ms)
         return UINT64_MAX;
     if (workload->sent && now_ms >= workload->give_up_ms) {
         try_again(workload, other_target(workload), now_ms);
-        workload->connected = false; /* an answer that comes late would be taken for a newer one's */
+        workload->connected = workload->calling = false; /* a late answer would be taken for a newer one's */
     }
     if (workload->sent)
         return workload->give_up_ms;
@@ -84,6 +85,9 @@ uint64_t workload_tick(struct workload *workload, uint64_t now_ms)
     if (!workload->busy)
         begin(workload);
     if (!workload->connected) {
+        if (workload->calling)
+            workload->target = other_target(workload); /* it does not answer */
+        workload->calling = true;
         workload->next_ms = now_ms + WORKLOAD_ANSWER_MS;
         net_client_connect(workload->net, workload->target, now_ms);
         return workload->next_ms;
@@ -100,12 +104,13 @@ uint64_t workload_tick(struct workload *workload, uint64_t now_ms)
 void workload_open(struct workload *workload)
 {
     workload->connected = true;
+    workload->calling = false;
     workload->next_ms = 0; /* send at once */
 }
 
 void workload_closed(struct workload *workload, uint64_t now_ms)
 {
-    workload->connected = false;
+    workload->connected = workload->calling = false;
     if (workload->busy)
         try_again(workload, other_target(workload), now_ms + WORKLOAD_RETRY_MS);
 }

@@ -24,7 +24,7 @@ struct workload {
     uint32_t client_id;
     uint64_t random;
     bool busy;         /* `request` is under way */
-    bool connected;
+    bool connected, calling; /* calling: a connection to `target` was asked for, and nothing has come of it yet */
     uint8_t target;
     uint64_t next_ms;  /* start the next operation, or send again */
     uint64_t give_up_ms;
