@@ -5,6 +5,7 @@ latest picture.
 """
 
 import asyncio
+import os
 import signal
 import threading
 from functools import partial
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 
 LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+LEAVE_S = 5.0
+"""How long leaving may take when a signal asked for it."""
 
 
 class CcApp(App[None], inherit_bindings=False):
@@ -77,6 +80,10 @@ class CcApp(App[None], inherit_bindings=False):
             screen.refresh()
 
     def _told_to_leave(self) -> None:
+        # A terminal that is gone takes no more output, and Textual would wait for it for ever.
+        last = threading.Timer(LEAVE_S, os._exit, (ExitCode.INTERRUPTED,))
+        last.daemon = True
+        last.start()
         self.exit(return_code=ExitCode.INTERRUPTED)
 
     def _load_symbols(self, kernel: str) -> None:

@@ -258,3 +258,16 @@ def test_a_signal_leaves_the_terminal_as_it_was(open_screen, number):
     os.kill(screen.program, number)
     assert screen.left_with() == 130
     assert screen.modes == "0 0"
+
+
+def test_it_leaves_when_its_terminal_is_gone(open_screen):
+    """Found by killing tmux while a form was open: the process stayed, waiting to write to nobody."""
+    screen = open_screen(arguments="--vms 1")
+    screen.wait("RUN 1x")
+    program = Path(f"/proc/{screen.program}")
+    screen.press("f")
+    screen.close()
+    end = time.monotonic() + 20
+    while program.exists() and program.joinpath("stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < end, "it stays without a terminal"
+        time.sleep(0.1)
