@@ -13,6 +13,8 @@ from chaoscontrol.timetravel import EventLog
 
 NOT_DONE = "not done"
 """How the text of a fault begins that could not be applied."""
+AT_ONCE = 5_000
+"""Events looked at before the interface may do something else."""
 _TOLD = frozenset({Command.SETUP_COMPLETE, Command.SEND_EVENT})
 
 
@@ -44,13 +46,18 @@ class EventIndex:
         self.times: list[int] = []
         """Their virtual times."""
 
+    def knows(self, total: int) -> bool:
+        """Has the log been looked at up to `total`?"""
+        return self._seen >= total
+
     def update(self, total: int) -> int:
-        """Look at the log up to `total`; returns how many of the events found lie before."""
-        if total > self._seen:
-            for at, event in enumerate(self.log.read(self._seen, total), self._seen):
+        """Look at the log up to `total`, or at the next AT_ONCE events; returns how many found lie before `total`."""
+        end = min(total, self._seen + AT_ONCE)
+        if end > self._seen:
+            for at, event in enumerate(self.log.read(self._seen, end), self._seen):
                 if letter_of(event) and self._wanted(event):
                     self._places.append(at)
                     self.events.append(event)
                     self.times.append(event.vns)
-            self._seen = total
+            self._seen = end
         return bisect_right(self._places, total - 1)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+import story
 from interface import interface
 
 SCREENS = Path(__file__).parent / "screens"
@@ -37,17 +38,44 @@ SCENES = {
     "leave": ("1", "q"),
 }
 """Keys that lead from the end of the story to the scene; `:` begins a command line."""
+CLUSTER_STORY = ("goto 500us", "goto 360us", "tick")
+CLUSTER_SCENES = {
+    "faults": (":view faults",),
+    "faults-zoomed": (":view faults", "plus", "plus", "up"),
+    "properties": (":view properties",),
+    "properties-filtered": (":view properties", ":find leader"),
+    "network": (":view network", ":goto 250us"),
+    "coverage": (":view coverage", "t"),
+    "cluster-events": (":view events",),
+    "inject-kinds": ("f", *"disk"),
+    "inject-fields": ("f", *"loss", "enter", "right"),
+    "inject-mistake": ("f", *"loss", "enter", "down", "0", "0"),
+    "cluster-help": (":view faults", "question_mark"),
+}
+"""Scenes of three machines and the made-up story of story.py."""
+
+
+async def check(shown, name: str, steps: tuple[str, ...]) -> None:
+    path = SCREENS / f"{name}.txt"
+    for step in steps:
+        await (shown.run(step[1:]) if step.startswith(":") else shown.press(step))
+    picture = shown.picture
+    assert picture == shown.rows, "what was drawn bit by bit is what is drawn at once"
+    if os.environ.get("CC_TUI_SCREENS") == "write":
+        path.write_text("\n".join(picture) + "\n")
+    assert picture == path.read_text().split("\n")[:-1]
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", SCENES)
 async def test_screens(name, size):
-    path = SCREENS / f"{name}-{size}.txt"
     async with interface(2, SIZES[size]) as shown:
-        for step in (*(f":{line}" for line in STORY), *SCENES[name]):
-            await (shown.run(step[1:]) if step.startswith(":") else shown.press(step))
-        picture = shown.picture
-        assert picture == shown.rows, "what was drawn bit by bit is what is drawn at once"
-        if os.environ.get("CC_TUI_SCREENS") == "write":
-            path.write_text("\n".join(picture) + "\n")
-        assert picture == path.read_text().split("\n")[:-1]
+        await check(shown, f"{name}-{size}", (*(f":{line}" for line in STORY), *SCENES[name]))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", CLUSTER_SCENES)
+async def test_screens_of_a_cluster(name, size, monkeypatch):
+    monkeypatch.setattr("cc_tui.session.cluster_view", story.cluster_view)
+    async with interface(3, SIZES[size]) as shown:
+        await check(shown, f"{name}-{size}", (*(f":{line}" for line in CLUSTER_STORY), *CLUSTER_SCENES[name]))

@@ -67,6 +67,9 @@ class CoveragePane(SidePane, Widget, can_focus=True):
         self._machine: int | None = None
         """The machine whose map is shown; None: all merged."""
         self._lines: list[Line] | None = None
+        self._drawn_for: object = None
+        self._drawn: list[Line] = []
+        """The map as it was drawn last, and for what."""
 
     def show(self, view: SessionView) -> None:
         """Show the maps as they are in this picture; one without maps leaves the last ones."""
@@ -181,14 +184,20 @@ class CoveragePane(SidePane, Widget, can_focus=True):
         return line
 
     def _map(self, bits: bytes, new: bytes, rows: int, width: int) -> list[Line]:
+        # Pictures come while the cursor moves, mostly with the same maps.
+        key = (bits, new, rows, width, is_dark(self))
+        if key != self._drawn_for:
+            self._drawn_for, self._drawn = key, self._draw_map(bits, new, rows, width)
+        return self._drawn
+
+    def _draw_map(self, bits: bytes, new: bytes, rows: int, width: int) -> list[Line]:
+        shades = [self._colour(name) for name in (_SHADES[0], *_SHADES)]
+        accent = self._colour("accent", bold=True)
         lines: list[Line] = []
         for tiles in fold(bits, new, min(rows, CELLS // width), width):
             line = Line()
             for tile in tiles:
-                if tile.new:
-                    line.append(tile.character, self._colour("accent", bold=True))
-                else:
-                    line.append(tile.character, self._colour(_SHADES[max(tile.level - 1, 0)]))
+                line.append(tile.character, accent if tile.new else shades[tile.level])
             lines.append(line)
         return lines
 

@@ -138,6 +138,8 @@ class EventPane(Listing):
             self._index_key = key
             self._index = EventIndex(cluster.events, lambda event: self._wanted(event, listed))
         indexed = self._index.update(cluster.events_total)
+        if not self._index.knows(cluster.events_total):
+            self.call_later(self.filtered)
         reached = bisect_right(known, view.position, key=lambda entry: entry.at)
         state = (view.branch.name, reached, self.pattern, indexed, known)
         if state == self._shown:

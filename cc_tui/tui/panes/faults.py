@@ -17,7 +17,8 @@ from cc_tui.tui.rows import Line
 from cc_tui.tui.timeline import FAILURE, NETWORK_ROW, SPAN, Glyph, Window, draw, rows_of, window_around
 from chaoscontrol.timetravel import format_seconds
 
-ZOOM_MAX = 30
+SPAN_NS_MIN = 1_000
+"""The drawing shows no less than this."""
 LABEL_CELLS = 5
 CELLS_MIN = 10
 
@@ -67,7 +68,9 @@ class FaultsPane(Listing):
         return [*super().hints(view), *([("h", "heal")] if active else []), ("+ -", "zoom")]
 
     def action_zoom(self, by: int) -> None:
-        self._zoom = min(max(self._zoom + by, 0), ZOOM_MAX) if by else 0
+        end_ns = 0 if self.view is None else max(self.view.known_end.vns, self.view.position.vns)
+        closest = max((end_ns // SPAN_NS_MIN).bit_length() - 1, 0)
+        self._zoom = min(max(self._zoom + by, 0), closest) if by else 0
         self.changed()
 
     def action_heal(self) -> None:
