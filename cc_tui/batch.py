@@ -8,6 +8,7 @@ on the host.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import sys
@@ -93,12 +94,15 @@ class Summary:
     wall_s: float = 0.0
     unapplied: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
     """Faults that could not be applied: the reason and how often."""
+    digest: str = ""
+    """Over the branches' digests, in order: two searches that are equal here ran the same branches to the same ends."""
     ended_by: str = "done"
     """done, time, failures or interrupted."""
 
     def add(self, plan: BranchPlan, result: BranchResult) -> None:
         """One branch more."""
         self.branches += 1
+        self.digest = hashlib.blake2b(f"{self.digest} {result.digest}".encode(), digest_size=16).hexdigest()
         self.virtual_ns += result.end_ns - result.begin_ns
         self.report = self.report.merge(result.report)
         for why in result.faults_failed:
@@ -367,6 +371,7 @@ def _summary_dict(summary: Summary, options: BatchOptions) -> dict[str, object]:
         "branches_per_second": round(summary.per_second, 2),
         "virtual_seconds": round(summary.virtual_ns / 1e9, 3),
         "wall_seconds": round(summary.wall_s, 3),
+        "digest": summary.digest,
         "ended_by": summary.ended_by,
         "failures": [
             {
@@ -407,6 +412,7 @@ def _summary_text(summary: Summary, options: BatchOptions) -> str:
     if not summary.failing:
         held = sum(r.verdict is Verdict.PASSED for r in summary.report.results)
         lines.append(f"nothing failed; {held} properties held")
+    lines.append(f"digest {summary.digest}")
     if summary.ended_by in ("time", "interrupted"):
         lines.append("ended by the time limit" if summary.ended_by == "time" else "interrupted")
     return "\n".join(lines)
