@@ -154,6 +154,7 @@ static void reset_devices(cc_machine *m)
     const struct cc_pace pace = m->dev.pace;
     const struct cc_cmos cmos = m->dev.cmos;
     const struct cc_sdk sdk = m->dev.sdk;
+    const uint32_t balloon_pages = m->dev.balloon.target_pages, link_down = m->dev.net.link_down;
     const uint64_t rtc_at = m->dev.ev_at[CC_EV_RTC], total = m->dev.console_total, hash = m->dev.console_hash;
     uint8_t tail[CC_CONSOLE_TAIL];
     memcpy(tail, m->dev.console_tail, sizeof tail);
@@ -165,6 +166,8 @@ static void reset_devices(cc_machine *m)
     memcpy(m->dev.console_tail, tail, sizeof tail);
     m->dev.sdk = sdk;
     m->dev.sdk.coverage = 0;       /* until the guest says again where its map is */
+    m->dev.balloon.target_pages = balloon_pages;
+    m->dev.net.link_down = link_down;
     m->dev.pace = pace;
     m->dev.pace.timer_late = m->dev.pace.timer_out = 0;
 }

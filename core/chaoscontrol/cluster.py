@@ -19,7 +19,7 @@ from ._binding import ffi, lib, raise_native
 from .config import VmConfig
 from .errors import EngineError, UsageError
 from .faults.engine import EngineState, FaultEngine
-from .faults.target import ClusterFaults
+from .faults.target import ClusterFaults, TargetState
 from .machine import NO_LIMIT, DeterministicVm, Digest, PageStore, Snapshot, Stop, StopKind
 from .network import LinkParams, Network
 
@@ -96,12 +96,7 @@ class ClusterSnapshot:
     """
 
     def __init__(
-        self,
-        machines: Sequence[Snapshot],
-        vns: int,
-        network: bytes,
-        faults: EngineState,
-        target: tuple[int, int],
+        self, machines: Sequence[Snapshot], vns: int, network: bytes, faults: EngineState, target: TargetState
     ) -> None:
         self.machines = tuple(machines)
         self.vns = vns
@@ -509,7 +504,7 @@ class SimulationController:
 
     def reseed(self, branch_seed: int) -> None:
         """Another future from here on: all random streams start anew, by this 64-bit number."""
-        self._fault_target.branch_seed = branch_seed
+        self._fault_target.state = dataclasses.replace(self._fault_target.state, branch_seed=branch_seed)
         for vm in self.vms:
             vm.reseed(branch_seed)
         lib.cc_cluster_reseed(self._use(), branch_seed)
@@ -535,9 +530,7 @@ class SimulationController:
             for snapshot in taken:
                 snapshot.close()
             raise
-        return ClusterSnapshot(
-            taken, self.vns, ffi.buffer(network)[:], self._faults.state(), self._fault_target.state()
-        )
+        return ClusterSnapshot(taken, self.vns, ffi.buffer(network)[:], self._faults.state(), self._fault_target.state)
 
     def restore_all(self, snapshot: ClusterSnapshot) -> None:
         """Makes the cluster what it was at the snapshot."""
@@ -549,7 +542,8 @@ class SimulationController:
         native = self._use()
         self._check(lib.cc_cluster_state_load(native, ffi.from_buffer(snapshot.network), len(snapshot.network)))
         self._faults.restore(snapshot.faults)
-        self._fault_target.restore(snapshot.target)
+        self._fault_target.state = snapshot.target
+        self._fault_target.failed.clear()
         for vm, machine in zip(self.vms, snapshot.machines, strict=True):
             vm.restore(machine)
         self._stops = [None] * len(self.vms)

@@ -22,14 +22,17 @@ SECTOR_BYTES = 512
 
 
 class CrashMode(enum.IntEnum):
-    """What becomes of writes that no flush has followed when power is lost."""
+    """What becomes of writes that no flush has followed when power is lost.
+
+    A block is of 4 KiB, at a multiple of that; what a write has in one is kept or lost as a whole.
+    """
 
     LOSE_ALL = lib.CC_CRASH_LOSE_ALL
     """All are lost."""
     RANDOM = lib.CC_CRASH_RANDOM
-    """Each sector of each write is kept or lost, by a fair coin of the seed's."""
+    """Each block of each write is kept or lost, by a fair coin of the seed's."""
     TORN = lib.CC_CRASH_TORN
-    """A random number of the oldest writes are kept, and the next one up to a random sector of it."""
+    """A random number of the oldest writes are kept, and the next one up to a random block of it."""
     KEEP_ALL = lib.CC_CRASH_KEEP_ALL
     """None is lost."""
 
@@ -38,7 +41,8 @@ class CrashMode(enum.IntEnum):
 class DiskFaults:
     """How a disk misbehaves; the default is not at all. Chances are per million requests.
 
-    A guest sees a failing request as EIO: virtio has no other error, so a full disk fails writes the same way.
+    A guest sees a failing request as EIO, and a full disk as ENOSPC: by a status that is not of the standard, which
+    only our kernel knows; to any other that is EIO as well.
     """
 
     read_error_ppm: int = 0

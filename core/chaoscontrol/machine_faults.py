@@ -54,7 +54,7 @@ class MachineFaults:
 
         Memory and registers are as in `boot`, taken of an equally configured machine after its guest was loaded;
         devices are reset. Time, disk, clock chip, the guest's properties, all counters and console position go on,
-        and faults stay in force.
+        and what was done to it from outside stays in force: pause, pace, clock, balloon, link.
         """
         self._check(lib.cc_reboot(self._use(), boot.use_native(), vns))
         self._loaded = True
@@ -76,6 +76,10 @@ class MachineFaults:
     def set_tsc_skew(self, ppm: int) -> None:
         """The TSC runs on at another rate, -900000 to 9000000 ppm; it never jumps. Raises UsageError."""
         self._check(lib.cc_set_tsc_skew(self._use(), _checked(ppm, -(1 << 63), 1 << 63, "a clock skew")))
+
+    def shift_rtc(self, ns: int) -> None:
+        """The clock chip shows so many nanoseconds more from now on, or less. Raises UsageError beyond 10^16."""
+        self._check(lib.cc_shift_rtc(self._use(), _checked(ns, -(1 << 63), 1 << 63, "a shift of the clock chip")))
 
     @property
     def timer_jitter(self) -> int:

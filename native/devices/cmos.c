@@ -16,6 +16,7 @@
 #define DIVIDER_RESTART_NS (NS_PER_S / 2)
 #define DIVIDER_HZ 32768
 #define DAY_S INT64_C(86400)
+#define SHIFT_NS_MAX INT64_C(10000000000000000)
 
 /* Registers. */
 enum {
@@ -400,6 +401,21 @@ void cc_cmos_write(cc_machine *m, uint16_t port, uint8_t value)
     }
     m->dev.cmos.index = value & 0x7F;
     m->dev.cmos.nmi_disabled = value >> 7;
+}
+
+/* ---- the host's side ------------------------------------------------------------------------------------------- */
+int cc_shift_rtc(cc_machine *m, int64_t ns)
+{
+    struct cc_cmos *c = &m->dev.cmos;
+    if (ns < -SHIFT_NS_MAX || ns > SHIFT_NS_MAX)
+        return cc_fail(m, CC_EINVAL, "a shift of the clock chip by %lld ns: must be at most 10^16 either way",
+                       (long long)ns);
+    catch_up(c, cc_now(m));
+    c->time_s += floor_div(ns, NS_PER_S);
+    if (divider_runs(c))
+        c->time_vns -= floor_mod(ns, NS_PER_S);
+    update_irq(m);
+    return CC_OK;
 }
 
 /* ---- power-up -------------------------------------------------------------------------------------------------- */

@@ -17,6 +17,8 @@
 /* 5.2.6: request types and status */
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
 enum { S_OK, S_IOERR, S_UNSUPP };
+/* Not of the standard: our kernel makes ENOSPC of it (guest/kernel/patches), any other an I/O error. */
+enum { S_NOSPC = 28 };
 
 struct header { uint32_t type, reserved; uint64_t sector; };
 struct range { uint64_t sector; uint32_t sectors, flags; };
@@ -109,7 +111,7 @@ static unsigned write_data(cc_machine *m, const struct cc_blk_request *r, const 
     }
     if (is_full(m, r->sector, sectors)) {
         report(m, CC_DISK_FULL, r->sector, sectors);
-        return S_IOERR;
+        return S_NOSPC;
     }
     if (befalls(m, f->torn_ppm, r->sector, sectors)) {
         done = cc_stream_below(&m->dev.disk.random, sectors);
@@ -157,6 +159,10 @@ static unsigned zero_ranges(cc_machine *m, const struct cc_blk_request *r, const
         if (befalls(m, m->dev.disk.faults.write_error_ppm, range[i].sector, range[i].sectors)) {
             report(m, CC_DISK_WRITE_ERROR, range[i].sector, range[i].sectors);
             return S_IOERR;
+        }
+        if (r->type == T_WRITE_ZEROES && is_full(m, range[i].sector, range[i].sectors)) {
+            report(m, CC_DISK_FULL, range[i].sector, range[i].sectors);
+            return S_NOSPC;
         }
         cc_disk_zero(m, range[i].sector, range[i].sectors);
     }

@@ -284,10 +284,11 @@ void cc_disk_get_faults(const cc_machine *, cc_disk_faults *);
 /* Flip `bits` random bits in a range of sectors now, for good. */
 int cc_disk_corrupt(cc_machine *, uint64_t sector, uint64_t sectors, uint32_t bits);
 
-/* Power loss: what becomes of writes that no flush has followed.  Requests in flight have never reached the disk. */
+/* Power loss: what becomes of writes that no flush has followed.  Requests in flight have never reached the disk.
+ * A block is of 4 KiB, at a multiple of that; what a write has in one is kept or lost as a whole. */
 #define CC_CRASH_LOSE_ALL 0    /* all are lost */
-#define CC_CRASH_RANDOM 1      /* each sector of each write is kept or lost, by a fair coin of the seed's */
-#define CC_CRASH_TORN 2        /* a random number of the oldest are kept, the next one up to a random sector of it */
+#define CC_CRASH_RANDOM 1      /* each block of each write is kept or lost, by a fair coin of the seed's */
+#define CC_CRASH_TORN 2        /* a random number of the oldest are kept, the next one up to a random block of it */
 #define CC_CRASH_KEEP_ALL 3
 int cc_disk_crash(cc_machine *, uint32_t mode, uint64_t seed);
 
@@ -384,6 +385,8 @@ int cc_reboot(cc_machine *, const cc_snapshot *boot, uint64_t vns);
 int cc_set_slowdown(cc_machine *, uint32_t factor);
 /* The TSC runs faster or slower by that many parts in a million, -900000 to 9000000; it never jumps.  Soft CPU only. */
 int cc_set_tsc_skew(cc_machine *, int64_t ppm);
+/* The clock chip shows so many ns more (or, if negative, less) from now on; at most 10^16 either way. */
+int cc_shift_rtc(cc_machine *, int64_t ns);
 /* Each timer interrupt (PIT) comes late by a random 0 to max_ns, at most a second; 0: off. */
 int cc_set_timer_jitter(cc_machine *, uint64_t max_ns);
 /* A request on an interrupt line, 0 to 15, that stays until it is acknowledged; a non-maskable interrupt. */

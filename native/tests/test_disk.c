@@ -77,23 +77,25 @@ static void keeping_all_keeps_all(void)
 }
 
 /* Writes 1, 2, 3 of the same two sectors: each ends as any of the four versions, independently, and all happen. */
-static void a_random_crash_gives_any_version_of_any_sector(void)
+static void a_random_crash_gives_any_version_of_any_block(void)
 {
     cc_machine *m = disk_machine(BLK_FLUSH);
     for (uint8_t v = 1; v <= 3; v++)
-        put(m, 20, 2, v);
+        put(m, 20, 8, v);                                    /* half of one block and half of the next */
     cc_snapshot *s;
     CHECK_EQ(cc_snapshot_take(m, &s), 0);
     unsigned seen[4][4] = {{0}};
     for (uint64_t seed = 0; seed < 2000; seed++) {
         CHECK_EQ(cc_snapshot_restore(m, s), 0);
         CHECK_EQ(cc_disk_crash(m, CC_CRASH_RANDOM, seed), 0);
-        const unsigned a = get(m, 20), b = get(m, 21);
+        const unsigned a = get(m, 20), b = get(m, 24);
         CHECK(a < 4 && b < 4);
+        for (unsigned i = 1; i < 4; i++)
+            CHECK(get(m, 20 + i) == a && get(m, 24 + i) == b);
         seen[a][b]++;
         CHECK_EQ(cc_snapshot_restore(m, s), 0);                 /* the same seed: the same crash */
         CHECK_EQ(cc_disk_crash(m, CC_CRASH_RANDOM, seed), 0);
-        CHECK(get(m, 20) == a && get(m, 21) == b);
+        CHECK(get(m, 20) == a && get(m, 24) == b);
     }
     for (unsigned a = 0; a < 4; a++)
         for (unsigned b = 0; b < 4; b++)
@@ -103,13 +105,22 @@ static void a_random_crash_gives_any_version_of_any_sector(void)
     cc_machine_free(m);
 }
 
-/* Writes of 4 sectors each, one after the other: a prefix is kept. */
+/* What all sectors of a block hold. */
+static unsigned get_block(const cc_machine *m, unsigned block)
+{
+    const unsigned v = get(m, 8 * block);
+    for (unsigned i = 1; i < 8; i++)
+        CHECK_EQ(get(m, 8 * block + i), v);
+    return v;
+}
+
+/* Writes of 4 blocks each, one after the other: a prefix is kept. */
 static void a_torn_crash_keeps_a_prefix(void)
 {
     cc_machine *m = disk_machine(BLK_FLUSH);
     for (unsigned i = 0; i < 4; i++)
-        put(m, 4 * i, 4, (uint8_t)(1 + i));
-    put(m, 0, 16, 9);
+        put(m, 32 * i, 32, (uint8_t)(1 + i));
+    put(m, 0, 128, 9);
     cc_snapshot *s;
     CHECK_EQ(cc_snapshot_take(m, &s), 0);
     unsigned kept_seen[33] = {0};
@@ -117,19 +128,46 @@ static void a_torn_crash_keeps_a_prefix(void)
         CHECK_EQ(cc_snapshot_restore(m, s), 0);
         CHECK_EQ(cc_disk_crash(m, CC_CRASH_TORN, seed), 0);
         unsigned nines = 0, kept = 0;
-        while (nines < 16 && get(m, nines) == 9)
+        while (nines < 16 && get_block(m, nines) == 9)
             nines++;
         for (unsigned i = nines; i < 16; i++) {
-            const unsigned v = get(m, i);
+            const unsigned v = get_block(m, i);
             CHECK(v == 0 || v == 1 + i / 4);
             CHECK(!(nines && !v));                           /* the last one began: the others were whole */
             kept += v != 0;
-            CHECK(v || i + 1 == 16 || get(m, i + 1) == 0);   /* nothing after the cut */
+            CHECK(v || i + 1 == 16 || get_block(m, i + 1) == 0);     /* nothing after the cut */
         }
         kept_seen[nines ? 16 + nines : kept]++;
     }
     for (unsigned i = 0; i < 33; i++)
         CHECK(kept_seen[i]);
+    cc_snapshot_free(s);
+    cc_machine_free(m);
+}
+
+/* A write that begins and ends inside blocks, of several records, is cut where a block ends. */
+static void a_torn_crash_cuts_between_blocks(void)
+{
+    cc_machine *m = disk_machine(BLK_FLUSH);
+    cc_disk_next_write(m);
+    memset(cc_disk_change(m, 5, 5000), 7, 5000 * 512);
+    cc_snapshot *s;
+    CHECK_EQ(cc_snapshot_take(m, &s), 0);
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        CHECK_EQ(cc_snapshot_restore(m, s), 0);
+        CHECK_EQ(cc_disk_crash(m, CC_CRASH_TORN, seed), 0);
+        unsigned end = 5;
+        while (end < 5005 && get(m, end) == 7)
+            end++;
+        CHECK(end == 5 || end == 5005 || end % 8 == 0);
+        for (unsigned i = end; i < 5005; i++)
+            CHECK_EQ(get(m, i), 0);
+        CHECK_EQ(cc_snapshot_restore(m, s), 0);
+        CHECK_EQ(cc_disk_crash(m, CC_CRASH_RANDOM, seed), 0);
+        for (unsigned i = 0; i < 5016 / 8; i++)
+            for (unsigned j = i ? 8 * i : 5; j < 8 * i + 8 && j < 5005; j++)
+                CHECK_EQ(get(m, j), get(m, i ? 8 * i : 5));
+    }
     cc_snapshot_free(s);
     cc_machine_free(m);
 }
@@ -278,13 +316,13 @@ static void a_full_disk_takes_no_writes(void)
     cc_machine *m = disk_machine(BLK_FLUSH);
     set(m, (cc_disk_faults){.flags = CC_DISK_FULL_AT, .full_sector = 100});
     CHECK_EQ(put(m, 99, 1, 1), 0);
-    CHECK_EQ(put(m, 99, 2, 2), 1);
-    CHECK_EQ(put(m, 5000, 1, 2), 1);
+    CHECK_EQ(put(m, 99, 2, 2), 28);
+    CHECK_EQ(put(m, 5000, 1, 2), 28);
     CHECK_EQ(get(m, 99), 1);
     set(m, (cc_disk_faults){.flags = CC_DISK_FULL_AFTER, .full_bytes = 1024});
     CHECK_EQ(put(m, 5000, 1, 1), 0);
     CHECK_EQ(put(m, 5001, 1, 1), 0);
-    CHECK_EQ(put(m, 5002, 1, 1), 1);
+    CHECK_EQ(put(m, 5002, 1, 1), 28);
     CHECK_EQ(blk_do(m, IN, 5002, BUFFER, 512), 0);
     cc_machine_free(m);
 }
@@ -380,8 +418,9 @@ int main(void)
     RUN(a_flush_makes_writes_durable);
     RUN(a_driver_without_flush_gets_no_cache);
     RUN(keeping_all_keeps_all);
-    RUN(a_random_crash_gives_any_version_of_any_sector);
+    RUN(a_random_crash_gives_any_version_of_any_block);
     RUN(a_torn_crash_keeps_a_prefix);
+    RUN(a_torn_crash_cuts_between_blocks);
     RUN(a_full_log_makes_the_oldest_durable);
     RUN(crashes_lose_exactly_what_was_not_flushed);
     RUN(errors_befall_their_sectors);

@@ -176,6 +176,30 @@ def test_console_and_clock_chip_go_on_through_a_reboot() -> None:
         assert vm.registers().rax & 0xFF == 7  # seconds since midnight
 
 
+def test_the_clock_chip_can_be_shifted_either_way_and_stays_so_through_a_reboot() -> None:
+    with start("xor eax, eax; out 0x70, al; in al, 0x71; hlt") as vm:
+        boot = vm.snapshot()
+
+        def seconds_at(ms: int) -> int:
+            vm.reboot(boot, ms * MS)
+            vm.run(vns=(ms + 1) * MS)
+            return int(f"{vm.registers().rax & 0xFF:x}")  # BCD
+
+        assert seconds_at(10_100) == 10
+        before = vm.digest()
+        vm.shift_rtc(25_500 * MS)
+        assert vm.digest() != before
+        assert [seconds_at(ms) for ms in (10_300, 10_600)] == [35, 36]
+        vm.shift_rtc(-30_500 * MS)
+        assert [seconds_at(ms) for ms in (10_900, 11_100)] == [5, 6]
+        vm.shift_rtc(5_000 * MS)
+        assert seconds_at(12_100) == 12
+        vm.shift_rtc(-13_000 * MS)
+        assert seconds_at(12_200) == 59  # the minute before
+        with pytest.raises(UsageError, match="clock chip"):
+            vm.shift_rtc(10**16 + 1)
+
+
 def test_a_reboot_needs_a_snapshot_of_an_equal_machine() -> None:
     with (
         start(COUNTER) as vm,

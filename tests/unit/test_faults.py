@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chaoscontrol.errors import UsageError
 from chaoscontrol.faults import (
     FAULTS,
     ClockJump,
@@ -14,11 +15,13 @@ from chaoscontrol.faults import (
     CpuSlowdown,
     DiskEffect,
     DiskFull,
+    DiskTornWrite,
     FaultEngine,
     FaultError,
     FaultSchedule,
     FaultScheduleBuilder,
     HealAll,
+    InjectInterrupt,
     LinkEffect,
     MachineEffect,
     NetworkBandwidth,
@@ -109,13 +112,13 @@ FIELDS = {
     "rate_ppm": st.integers(0, 1_000_000),
     "disk": st.sampled_from(["lose", "some", "torn"]),
     "silent": st.booleans(),
-    "irq": st.integers(0, 15),
+    "irq": st.integers(0, 15).filter(lambda irq: irq != 2),
     "signal": st.integers(1, 64),
     "factor": st.integers(1, 1000),
     "factor_permille": st.integers(1, 10_000_000),
     "bytes_per_sec": st.integers(1, 10**12),
     "take_bytes": st.integers(4096, 1 << 30),
-    "process": st.text(min_size=1, max_size=20),
+    "process": st.text(min_size=1, max_size=20).filter(lambda name: "\0" not in name),
     "offset_ns": st.integers(1, 10**12) | st.integers(-(10**12), -1),
     "delta_ns": st.integers(1, 10**12) | st.integers(-(10**12), -1),
     "max_ns": st.integers(1, 10**9),
@@ -170,6 +173,14 @@ def test_a_schedule_in_text_is_the_same_schedule(schedule):
         (lambda: NetworkLatency(0, 1, peer=0), "no link to itself"),
         (lambda: NetworkLatency(0, 1, direction="up"), "both, out or in"),
         (lambda: ProcessKill(-1), "target"),
+        (lambda: ProcessKill(10**5000), "target cannot be such a number"),
+        (lambda: NetworkLatency(0, 10**5000), "nanoseconds from 0 to"),
+        (lambda: ScheduledFault(10**5000, HealAll()), "give a time from 0 to"),
+        (lambda: NetworkBandwidth(0, 0), "bytes_per_sec cannot be 0; give bytes per second from 1 to"),
+        (lambda: InjectInterrupt(0, 2), "irq cannot be 2"),
+        (lambda: DiskTornWrite(0, silent=1), "silent cannot be 1; give true or false"),
+        (lambda: SignalProcess(0, "a\0b"), "process"),
+        (lambda: FaultScheduleBuilder("noon"), "use boot, setup, branch"),
         (lambda: ProcessKill(0, "all"), "lose, some or torn"),
         (lambda: ClockSkew(0), "give one of them"),
         (lambda: ClockJump(0), "delta_ns"),
@@ -212,6 +223,109 @@ def test_bad_text_names_the_field(text, says):
         FaultSchedule.from_toml(text, where="plan.toml")
     assert says in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).startswith("plan.toml")
+
+
+# ---- anything at all: a fault, or one line that says why not ---------------------------------------------------------
+
+numbers = st.integers() | st.sampled_from([-1, 0, 1_000_001, 10**15 + 1, 1 << 64, 10**400]) | st.floats()
+junk = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(max_size=8) | st.just("\ud800") | st.sampled_from(["1.5 ms", "both"]),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(max_size=4), values, max_size=3),
+    max_leaves=6,
+)
+field_names = sorted({field.name for cls in FAULTS.values() for field in dataclasses.fields(cls)})
+
+
+def is_one_line(error):
+    text = str(error)
+    return isinstance(error, UsageError) and "\n" not in text and len(text) < 2000
+
+
+@st.composite
+def tables(draw):
+    """A schedule as tomllib might read it, with some of it replaced by junk, left out or added."""
+    entries = []
+    for scheduled_fault in draw(st.lists(scheduled(), max_size=3)):
+        fault = scheduled_fault.fault
+        entry = {"kind": fault.kind(), "at": scheduled_fault.at_ns}
+        entry |= {field.name: getattr(fault, field.name) for field in dataclasses.fields(fault)}
+        if scheduled_fault.duration_ns is not None:
+            entry["for"] = scheduled_fault.duration_ns
+        for name in draw(st.lists(st.sampled_from([*field_names, "kind", "at", "for", "x"]), max_size=3)):
+            entry[name] = draw(junk)
+        if draw(st.booleans()):
+            entry.pop(draw(st.sampled_from(sorted(entry))))
+        entries.append(entry)
+    table = {"fault": draw(junk) if draw(st.integers(0, 9)) == 0 else entries, "origin": "boot"}
+    return table | draw(st.dictionaries(st.sampled_from(["origin", "fault", "other"]), junk, max_size=1))
+
+
+@settings(max_examples=150)
+@given(tables())
+def test_any_table_is_a_schedule_or_one_line(table):
+    try:
+        schedule = FaultSchedule.from_table(table)
+        schedule.check(VMS)
+    except UsageError as e:
+        assert is_one_line(e)
+    else:
+        assert FaultSchedule.from_toml(schedule.to_toml()) == schedule
+
+
+@settings(max_examples=150)
+@given(schedules, st.data())
+def test_any_text_is_a_schedule_or_one_line(schedule, data):
+    """A valid text of which a piece is replaced by another one."""
+    text = schedule.to_toml()
+    pieces = st.text(max_size=10) | st.sampled_from(
+        ["-", "9" * 5000, "[" * 5000, '"', "\n", "[[fault]]", "true", "= ="]
+    )
+    at, length = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, 12))
+    changed = text[:at] + data.draw(pieces) + text[at + length :]
+    try:
+        again = FaultSchedule.from_toml(changed)
+    except UsageError as e:
+        assert is_one_line(e)
+    else:
+        assert FaultSchedule.from_toml(again.to_toml()) == again
+
+
+@settings(max_examples=150)
+@given(faults(), st.data())
+def test_any_field_is_taken_or_refused_by_its_name(fault, data):
+    names = [field.name for field in dataclasses.fields(fault)]
+    values = {name: getattr(fault, name) for name in names}
+    changed = data.draw(st.lists(st.sampled_from(names), max_size=2)) if names else []
+    values |= {name: data.draw(junk) for name in changed}
+    try:
+        made = type(fault)(**values)
+    except FaultError as e:
+        assert is_one_line(e) and changed
+        # Each message names the field, or the machine that is named twice.
+        assert any(name in str(e) for name in changed) or "machine" in str(e)
+    else:
+        schedule = FaultSchedule((ScheduledFault(0, made),))
+        assert FaultSchedule.from_toml(schedule.to_toml()) == schedule
+
+
+@given(faults(), junk, junk)
+def test_any_time_is_taken_or_refused(fault, at, duration):
+    try:
+        made = ScheduledFault(at, fault, duration)
+    except FaultError as e:
+        assert is_one_line(e)
+    else:
+        assert type(made.at_ns) is int and type(made.duration_ns) in (int, type(None))
+
+
+@given(junk)
+def test_any_origin_is_taken_or_refused(origin):
+    try:
+        made = FaultScheduleBuilder(origin).build()
+    except FaultError as e:
+        assert is_one_line(e) and "use boot, setup, branch" in str(e)
+    else:
+        assert made.origin in ("boot", "setup", "branch")
 
 
 @given(st.integers(0, 10**15))

@@ -127,6 +127,8 @@ def _disk_rate(kind: Callable[..., f.Fault]) -> Callable[[Stream, int], f.Fault]
     return lambda stream, num_vms: kind(stream.below(num_vms), log_uniform(stream, 1_000, f.PPM_MAX))
 
 
+_LINES = (0, 1, *range(3, 16))
+"""Of the interrupt controller; 2 is where its second chip hangs."""
 _CRASHES: tuple[f.CrashMode, ...] = ("lose", "some", "torn")
 
 
@@ -181,5 +183,5 @@ _MAKERS: dict[type[f.Fault], Callable[[Stream, int], f.Fault]] = {
     f.ClockJump: _jump,
     f.MemoryPressure: lambda stream, n: f.MemoryPressure(stream.below(n), log_uniform(stream, 1 << 20, 64 << 20)),
     f.TimerJitter: lambda stream, n: f.TimerJitter(stream.below(n), log_uniform(stream, 10_000, 20 * MS)),
-    f.InjectInterrupt: lambda stream, n: f.InjectInterrupt(stream.below(n), stream.below(16)),
+    f.InjectInterrupt: lambda stream, n: f.InjectInterrupt(stream.below(n), _LINES[stream.below(15)]),
 }

@@ -10,10 +10,10 @@ import dataclasses
 import enum
 import re
 import tomllib
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
-from .types import FAULTS, NS_MAX, Fault, FaultError
+from .types import FAULTS, NS_MAX, Fault, FaultError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,17 @@ class Origin(enum.StrEnum):
     BRANCH = "branch"
 
 
+def _is_time(value: object, low: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= NS_MAX
+
+
+def _origin(value: object, where: str = "") -> Origin:
+    for origin in Origin:
+        if value == origin:
+            return origin
+    raise FaultError(f"origin cannot be {shown(value)}", where=where, hint=f"use {', '.join(Origin)}")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ScheduledFault:
     """A fault, its start, and how long it lasts."""
@@ -37,13 +48,16 @@ class ScheduledFault:
     """None: until it is healed."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.fault, Fault):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise FaultError(f"{shown(self.fault)} is no fault", hint=f"give one of {', '.join(FAULTS)}")
         kind = self.fault.kind()
-        if not 0 <= self.at_ns <= NS_MAX:
-            raise FaultError(f"{kind}: it cannot start at {self.at_ns} ns", hint=f"give a time from 0 to {NS_MAX} ns")
+        if not _is_time(self.at_ns, 0):
+            hint = f"give a time from 0 to {NS_MAX} ns"
+            raise FaultError(f"{kind}: it cannot start at {shown(self.at_ns)} ns", hint=hint)
         if self.duration_ns is not None:
-            if not 0 < self.duration_ns <= NS_MAX:
+            if not _is_time(self.duration_ns, 1):
                 hint = f"give more than 0 and at most {NS_MAX} ns"
-                raise FaultError(f"{kind}: it cannot last {self.duration_ns} ns", hint=hint)
+                raise FaultError(f"{kind}: it cannot last {shown(self.duration_ns)} ns", hint=hint)
             if not self.fault.LASTS:
                 raise FaultError(f"{kind}: it happens in a moment", hint="leave its duration out")
 
@@ -65,6 +79,7 @@ class FaultSchedule:
     origin: Origin = Origin.SETUP
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "origin", _origin(self.origin))
         object.__setattr__(self, "faults", tuple(sorted(self.faults, key=lambda f: f.at_ns)))
 
     def check(self, num_vms: int) -> None:
@@ -97,8 +112,8 @@ class FaultSchedule:
         """Reads the text form. Raises FaultError naming the field and what is allowed there."""
         try:
             table = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as e:
-            raise FaultError(f"not TOML: {e}", where=where) from None
+        except (ValueError, RecursionError) as e:  # TOMLDecodeError is one; so are numbers and nesting beyond bounds
+            raise FaultError(f"not TOML: {' '.join(str(e).split())}", where=where) from None
         return cls.from_table(table, where=where)
 
     @classmethod
@@ -106,8 +121,7 @@ class FaultSchedule:
         """Reads what tomllib made of the text form."""
         _only(table, ("origin", "fault"), where)
         origin = table.get("origin", Origin.SETUP.value)
-        if origin not in list(Origin):
-            raise FaultError(f"origin cannot be {origin!r}", where=where, hint=f"use {', '.join(Origin)}")
+        origin = _origin(origin, where)
         entries = table.get("fault", [])
         if not isinstance(entries, list):
             raise FaultError("fault is not a list of tables", where=where, hint="write [[fault]]")
@@ -120,13 +134,13 @@ class FaultSchedule:
                 faults.append(_read_fault(cast("dict[str, Any]", entry), here))
             except FaultError as e:
                 raise FaultError(e.what, where=e.where or here, hint=e.hint) from None
-        return cls(tuple(faults), Origin(origin))
+        return cls(tuple(faults), origin)
 
 
 def _read_fault(entry: dict[str, Any], where: str) -> ScheduledFault:
     kind = entry.get("kind")
-    if kind not in FAULTS:
-        what = "it has no kind" if kind is None else f"there is no fault {kind!r}"
+    if not isinstance(kind, str) or kind not in FAULTS:
+        what = "it has no kind" if kind is None else f"there is no fault {shown(kind)}"
         raise FaultError(what, where=where, hint=f"kind is one of {', '.join(FAULTS)}")
     cls = FAULTS[kind]
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -150,7 +164,9 @@ def _only(table: dict[str, Any], known: Iterable[str], where: str) -> None:
     allowed = list(known)
     for name in table:
         if name not in allowed:
-            raise FaultError(f"there is no field {name!r}", where=where, hint=f"the fields are {', '.join(allowed)}")
+            raise FaultError(
+                f"there is no field {shown(name)}", where=where, hint=f"the fields are {', '.join(allowed)}"
+            )
 
 
 def _toml_value(value: object) -> str:
@@ -167,23 +183,25 @@ def _toml_value(value: object) -> str:
 # ---- times in text ---------------------------------------------------------------------------------------------------
 
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-_TIME = re.compile(r"\s*([+-]?[0-9]+(?:\.[0-9]+)?)\s*(ns|us|ms|s)?\s*")
+_TIME = re.compile(r"\s*([+-]?[0-9]{1,18}(?:\.[0-9]{1,9})?)\s*(ns|us|ms|s)?\s*", re.ASCII)
+"""18 digits hold the longest time in nanoseconds, 9 the shortest in seconds; Decimal is exact for both together."""
+_INT_MAX = 10**18
 
 
 def parse_ns(value: object, field: str = "time", *, signed: bool = False) -> int:
     """Nanoseconds of a number, or of a text with a unit: "250 us". Raises FaultError unless it is a whole number."""
     hint = 'give nanoseconds, or a text like "1.5 ms" (units: ns, us, ms, s)'
-    match = _TIME.fullmatch(str(value)) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
-    if match is None:
-        raise FaultError(f"{field} cannot be {value!r}", hint=hint)
-    try:
-        ns = Decimal(match[1]) * _UNITS[match[2] or "ns"]
-    except InvalidOperation:
-        raise FaultError(f"{field} cannot be {value!r}", hint=hint) from None
+    if isinstance(value, int) and not isinstance(value, bool):
+        ns = Decimal(value) if abs(value) < _INT_MAX else None
+    else:
+        match = _TIME.fullmatch(value) if isinstance(value, str) else None
+        ns = Decimal(match[1]) * _UNITS[match[2] or "ns"] if match else None
+    if ns is None:
+        raise FaultError(f"{field} cannot be {shown(value)}", hint=hint)
     if ns != int(ns):
-        raise FaultError(f"{field} cannot be {value!r}: it is no whole number of nanoseconds", hint=hint)
+        raise FaultError(f"{field} cannot be {shown(value)}: it is no whole number of nanoseconds", hint=hint)
     if ns < 0 and not signed:
-        raise FaultError(f"{field} cannot be negative, as in {value!r}", hint=hint)
+        raise FaultError(f"{field} cannot be negative, as in {shown(value)}", hint=hint)
     return int(ns)
 
 
@@ -202,7 +220,7 @@ class FaultScheduleBuilder:
     """Builds a schedule step by step: FaultScheduleBuilder().at_ns(5_000_000, ProcessKill(1)).build()."""
 
     def __init__(self, origin: Origin | str = Origin.SETUP) -> None:
-        self._origin = Origin(origin)
+        self._origin = _origin(origin)
         self._faults: list[ScheduledFault] = []
 
     def at_ns(self, at_ns: int, fault: Fault, *, duration_ns: int | None = None) -> FaultScheduleBuilder:

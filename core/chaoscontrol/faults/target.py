@@ -6,6 +6,7 @@ an agent, a machine without a disk) is remembered in `failed` in one line and ch
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from chaoscontrol import agent
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from .types import CrashMode
 
 BITS_PER_BYTE = 8
-BANDWIDTH_BPS_MIN, BANDWIDTH_BPS_MAX = 1000, 10**12
-DELAY_NS_MAX = 3_600_000_000_000
+LINK_DELAY_NS_MAX = 10**16
+DISK_DELAY_NS_MAX = 3_600_000_000_000
 SKEW_PPM_MIN, SKEW_PPM_MAX = -900_000, 9_000_000
 PAGE_BYTES = 4096
 CHANCE = 1_000_000
@@ -29,25 +30,23 @@ CHANCE = 1_000_000
 _CRASHES = {"lose": DiskCrash.LOSE_ALL, "some": DiskCrash.RANDOM, "torn": DiskCrash.TORN}
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class TargetState:
+    """All that the effects of later faults depend on, for snapshots."""
+
+    branch_seed: int = 0
+    """Of the branch: what a power loss leaves on a disk depends on it."""
+    requests: int = 0
+    """Requests sent to agents. Their numbers are in the guests' memory, so going back takes them back too."""
+
+
 class ClusterFaults:
     """The FaultTarget of one cluster."""
 
     def __init__(self, cluster: SimulationController) -> None:
         self._cluster = cluster
-        self.branch_seed = 0
-        """Of the branch: what a power loss leaves on a disk depends on it."""
-        self.requests = 0
-        """Requests sent to agents; their numbers."""
+        self.state = TargetState()
         self.failed: list[str] = []
-
-    def state(self) -> tuple[int, int]:
-        """For a snapshot: what the effects of later faults depend on."""
-        return self.branch_seed, self.requests
-
-    def restore(self, state: tuple[int, int]) -> None:
-        """Back to a snapshot's state."""
-        self.branch_seed, self.requests = state
-        self.failed.clear()
 
     def _fail(self, vm: int, what: str) -> None:
         self.failed.append(f"machine {vm}: {what}")
@@ -61,18 +60,18 @@ class ClusterFaults:
         normal = self._cluster.config.link
         bandwidth = normal.bandwidth_bps
         if effect.bytes_per_sec is not None:
-            limit = min(max(effect.bytes_per_sec * BITS_PER_BYTE, BANDWIDTH_BPS_MIN), BANDWIDTH_BPS_MAX)
+            limit = effect.bytes_per_sec * BITS_PER_BYTE
             bandwidth = min(bandwidth, limit) if bandwidth else limit
         self._cluster.network.link(src, dst).params = normal.replace(
             down=normal.down or effect.down,
-            latency_ns=min(normal.latency_ns + effect.latency_ns, DELAY_NS_MAX),
-            jitter_ns=min(normal.jitter_ns + effect.jitter_ns, DELAY_NS_MAX),
+            latency_ns=min(normal.latency_ns + effect.latency_ns, LINK_DELAY_NS_MAX),
+            jitter_ns=min(normal.jitter_ns + effect.jitter_ns, LINK_DELAY_NS_MAX),
             bandwidth_bps=bandwidth,
             loss_ppm=max(normal.loss_ppm, effect.loss_ppm),
             corrupt_ppm=max(normal.corrupt_ppm, effect.corrupt_ppm),
             duplicate_ppm=max(normal.duplicate_ppm, effect.duplicate_ppm),
             reorder_ppm=max(normal.reorder_ppm, effect.reorder_ppm),
-            reorder_ns=min(max(normal.reorder_ns, effect.reorder_ns), DELAY_NS_MAX),
+            reorder_ns=max(normal.reorder_ns, effect.reorder_ns),
         )
 
     def fault_disk(self, vm: int, effect: DiskEffect) -> None:
@@ -83,13 +82,14 @@ class ClusterFaults:
         machine.disk.set_faults(
             DiskFaults(
                 read_error_ppm=effect.read_error_ppm,
-                write_error_ppm=CHANCE if effect.full else effect.write_error_ppm,
+                write_error_ppm=effect.write_error_ppm,
+                full_sector=0 if effect.full else None,
                 torn_ppm=effect.torn_ppm,
                 torn_fails=not effect.torn_silent,
                 corrupt_read_ppm=effect.corrupt_read_ppm,
                 lost_flush_ppm=CHANCE if effect.lost_flush else 0,
                 spike_ppm=effect.spike_ppm,
-                spike_ns=min(effect.spike_ns, DELAY_NS_MAX),
+                spike_ns=min(effect.spike_ns, DISK_DELAY_NS_MAX),
                 slow_milli=min(effect.slow_permille, 10**9),
             )
         )
@@ -97,14 +97,13 @@ class ClusterFaults:
     # ---- machines ----
 
     def fault_pause(self, vm: int, paused: bool) -> None:
-        if self._ended(vm):
-            return
+        # One that is off, too: it may boot while the fault lasts, or have ended paused and boot when that is over.
         (self._cluster.pause if paused else self._cluster.resume)(vm)
 
     def fault_power_off(self, vm: int, disk: CrashMode) -> None:
         machine = self._cluster.vms[vm]
         if machine.config.disk_bytes:
-            seed = derive_seed(self._cluster.config.seed, "crash", self.branch_seed, vm, self._cluster.vns)
+            seed = derive_seed(self._cluster.config.seed, "crash", self.state.branch_seed, vm, self._cluster.vns)
             machine.disk.crash(_CRASHES[disk], seed)
         if not self._ended(vm):
             self._cluster.kill(vm)
@@ -122,9 +121,7 @@ class ClusterFaults:
         self._cluster.set_timer_jitter(vm, max_ns)
 
     def fault_irq(self, vm: int, irq: int) -> None:
-        if irq == 2:
-            self._fail(vm, "interrupt line 2 is the second chip's")
-        elif not self._ended(vm):
+        if not self._ended(vm):
             self._cluster.inject_irq(vm, irq)
 
     def fault_nmi(self, vm: int) -> None:
@@ -141,6 +138,7 @@ class ClusterFaults:
         machine.set_balloon(min(take_bytes, machine.config.memory_bytes) // PAGE_BYTES)
 
     def fault_clock(self, vm: int, delta_ns: int) -> None:
+        self._cluster.vms[vm].shift_rtc(delta_ns)  # so that it stays after a restart
         self._ask(vm, agent.AdjustClock(delta_ns))
 
     def fault_signal(self, vm: int, process: str, signal: int) -> None:
@@ -153,7 +151,7 @@ class ClusterFaults:
         if "console" not in machine.config.virtio_devices:
             self._fail(vm, "it has no channel to a guest agent")
             return
-        self.requests += 1
-        frame = agent.encode(self.requests & 0xFFFFFFFF, request)
+        self.state = dataclasses.replace(self.state, requests=self.state.requests + 1)
+        frame = agent.encode(self.state.requests & 0xFFFFFFFF, request)
         if machine.agent_send(frame) != len(frame):
             self._fail(vm, "the channel to its guest agent is full")

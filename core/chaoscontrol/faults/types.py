@@ -16,6 +16,8 @@ Direction = Literal["both", "out", "in"]
 CrashMode = Literal["lose", "some", "torn"]
 
 PPM_MAX = 1_000_000
+VM_MAX = 255
+"""The last machine of the largest cluster."""
 SIGNAL_MAX = 64
 
 
@@ -61,10 +63,21 @@ def _shown(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)  # type: ignore[arg-type]
 
 
+def shown(value: object) -> str:
+    """Anything on one short line, for a message."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, a list in a list in a list
+        return "such a number" if isinstance(value, int) else "such a thing"
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
+
+
+_SHOWN_MAX = 80
+
+
 def _need(ok: bool, fault: Fault, field: str, allowed: str) -> None:
     if not ok:
-        value = getattr(fault, field)
-        raise FaultError(f"{fault.kind()}: {field} cannot be {value!r}", hint=f"give {allowed}")
+        raise FaultError(f"{fault.kind()}: {field} cannot be {shown(getattr(fault, field))}", hint=f"give {allowed}")
 
 
 def _need_int(fault: Fault, field: str, low: int, high: int, what: str) -> None:
@@ -73,15 +86,21 @@ def _need_int(fault: Fault, field: str, low: int, high: int, what: str) -> None:
     _need(ok, fault, field, f"{what} from {low} to {high}")
 
 
+def _is_vm(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= VM_MAX
+
+
 def _need_vm(fault: Fault, field: str, optional: bool = False) -> None:
     value = getattr(fault, field)
     if optional and value is None:
         return
-    _need(isinstance(value, int) and not isinstance(value, bool) and value >= 0, fault, field, "a machine's number")
+    _need(_is_vm(value), fault, field, f"a machine's number, from 0 to {VM_MAX}")
 
 
 NS_MAX = 10**15
 """Eleven days: the longest time that a fault's field can hold."""
+SPIKE_NS_MAX = 3_600_000_000_000
+"""An hour: the longest that a disk can hold a request back."""
 
 
 # ---- network ---------------------------------------------------------------------------------------------------------
@@ -96,8 +115,8 @@ class _Sides(Fault):
         for field in ("side_a", "side_b"):
             side: object = getattr(self, field)
             ok = isinstance(side, (tuple, list)) and len(side) > 0  # type: ignore[arg-type]
-            ok = ok and all(isinstance(vm, int) and not isinstance(vm, bool) and vm >= 0 for vm in side)  # type: ignore[union-attr]
-            _need(ok, self, field, "a list of machines' numbers")
+            ok = ok and all(_is_vm(vm) for vm in side)  # type: ignore[union-attr]
+            _need(ok, self, field, f"a list of machines' numbers, from 0 to {VM_MAX}")
             object.__setattr__(self, field, tuple(sorted(set(side))))  # type: ignore[arg-type]
         both = set(self.side_a) & set(self.side_b)
         if both:
@@ -275,6 +294,10 @@ class DiskTornWrite(_Disk):
     rate_ppm: int = PPM_MAX
     silent: bool = False
 
+    def __post_init__(self) -> None:
+        _Disk.__post_init__(self)
+        _need(self.silent is True or self.silent is False, self, "silent", "true or false")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DiskCorruption(_Disk):
@@ -286,7 +309,7 @@ class DiskCorruption(_Disk):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DiskFull(_Disk):
-    """Writes fail with an I/O error, as on a device whose space has run out behind the guest's back."""
+    """Writes fail with ENOSPC, as on a thinly provisioned device whose space has run out (EIO on a foreign kernel)."""
 
     LETTER = "f"
 
@@ -313,7 +336,7 @@ class DiskLatencySpike(_Disk):
 
     def __post_init__(self) -> None:
         _Disk.__post_init__(self)
-        _need_int(self, "spike_ns", 0, NS_MAX, "nanoseconds")
+        _need_int(self, "spike_ns", 0, SPIKE_NS_MAX, "nanoseconds")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -385,9 +408,9 @@ class ClockSkew(Fault):
     LETTER = "k"
     target: int
     offset_ns: int = 0
-    """Added to the wall clock; needs the agent."""
+    """Added to the wall clock (which needs the agent) and to the clock chip."""
     rate_ppm: int = 0
-    """Added to the rate of every clock of the machine."""
+    """Added to the rate of the TSC, which Linux makes both its wall clock and its monotonic one from."""
 
     def __post_init__(self) -> None:
         _need_vm(self, "target")
@@ -399,7 +422,7 @@ class ClockSkew(Fault):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClockJump(Fault):
-    """The wall clock jumps; the monotonic clock goes on."""
+    """The wall clock jumps, and the clock chip with it; the monotonic clock goes on."""
 
     NEEDS_AGENT = True
     LASTS = False
@@ -438,6 +461,7 @@ class InjectInterrupt(Fault):
     def __post_init__(self) -> None:
         _need_vm(self, "target")
         _need_int(self, "irq", 0, 15, "a line")
+        _need(self.irq != 2, self, "irq", "a line other than 2, which is the second chip's")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -465,6 +489,18 @@ class TimerJitter(Fault):
         _need_int(self, "max_ns", 1, 10**9, "nanoseconds")
 
 
+NAME_BYTES_MAX = 255
+
+
+def _is_name(value: object) -> bool:
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        return 0 < len(value.encode()) <= NAME_BYTES_MAX
+    except UnicodeEncodeError:
+        return False
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class SignalProcess(Fault):
     """Sends a signal to every process of that name, through the guest agent."""
@@ -478,9 +514,7 @@ class SignalProcess(Fault):
 
     def __post_init__(self) -> None:
         _need_vm(self, "target")
-        name: object = self.process
-        ok = isinstance(name, str) and 0 < len(name) < 256  # pyright: ignore[reportUnnecessaryIsInstance]
-        _need(ok, self, "process", "a process's name")
+        _need(_is_name(self.process), self, "process", f"a process's name of 1 to {NAME_BYTES_MAX} bytes")
         _need_int(self, "signal", 1, SIGNAL_MAX, "a signal's number")
 
 
