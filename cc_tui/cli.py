@@ -157,13 +157,10 @@ def _run_batch(ctx: click.Context, batch: dict[str, Any], others: dict[str, Any]
         return others[name] if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE else None
 
     _refuse_what_the_scenario_says(ctx)
-    if batch["scenario"] is None:
+    if batch["scenario"] is None and batch["replay"] is None:
         from chaoscontrol.scenario import scenario_names
 
         raise click.UsageError(f"--batch needs --scenario: a .toml file, or one of {', '.join(scenario_names())}")
-    for name in ("rounds", "branches", "ticks", "workers", "stop_after"):
-        if batch[name] is not None and batch[name] < 1:
-            raise click.UsageError(f"--{name.replace('_', '-')} cannot be {batch[name]}; give 1 or more")
     limit_ns = batch.pop("time_limit")
     return run_batch(
         BatchOptions(

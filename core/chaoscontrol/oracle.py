@@ -14,7 +14,7 @@ import copy
 import dataclasses
 import enum
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .events import Event, EventKind
 from .protocol import Command, SdkEvent, parse_details
@@ -142,6 +142,23 @@ class OracleReport:
             known = merged._results.get(key)
             merged._results[key] = known.merged(result) if known else result
         return merged
+
+    @classmethod
+    def from_dicts(cls, dicts: Iterable[Mapping[str, Any]]) -> OracleReport:
+        """What as_dicts() gave."""
+        return cls(
+            PropertyResult(
+                d["name"],
+                PropertyKind(d["kind"]),
+                d["passes"],
+                d["fails"],
+                At(**d["example"]) if d["example"] else None,
+                At(**d["counterexample"]) if d["counterexample"] else None,
+                d["details"],
+                d["runs"],
+            )
+            for d in dicts
+        )
 
     def as_dicts(self) -> list[dict[str, object]]:
         """For JSON."""
@@ -530,6 +547,11 @@ class PropertyOracle:
     def host_results(self) -> list[PropertyResult]:
         """How the host's properties stand."""
         return [result for prop in self._host for result in prop.results()]
+
+    @property
+    def host_failed(self) -> bool:
+        """Whether a host property is broken; cheaper than a report."""
+        return any(r.verdict is Verdict.FAILED for prop in self._host for r in prop.results())
 
     def report(self, tables: Sequence[Sequence[PropertyCounts]]) -> OracleReport:
         """How all properties stand. tables: DeterministicVm.properties() of each machine."""

@@ -18,6 +18,7 @@ from .events import Event, EventKind, EventReader
 from .faults import FaultSchedule, HealAll
 from .network import LinkParams
 from .oracle import OracleReport, PropertyOracle, PropertyResult
+from .protocol import SdkEvent
 from .values import StopKind
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class BranchResult:
     """How many the guests and faults made."""
     faults_failed: tuple[str, ...] = ()
     """Faults that could not be applied, and why."""
+    events_lost: int = 0
+    """Dropped by the engine because the guests made more than could be read in time: the oracle has not seen them."""
 
     @property
     def failures(self) -> tuple[PropertyResult, ...]:
@@ -58,10 +61,14 @@ class BranchResult:
 class TrialState:
     """A moment of a trial that it can go back to. close() frees it."""
 
-    def __init__(self, cluster: ClusterSnapshot, oracle: PropertyOracle, reader: EventReader) -> None:
+    def __init__(
+        self, cluster: ClusterSnapshot, oracle: PropertyOracle, reader: EventReader, ended: frozenset[int]
+    ) -> None:
         self.cluster = cluster
         self.oracle = oracle
         self.reader = reader
+        self.ended = ended
+        """Machines whose end the oracle has been told of."""
 
     def close(self) -> None:
         """Frees the snapshot."""
@@ -158,7 +165,7 @@ class Trial:
 
     def snapshot(self) -> TrialState:
         """This moment."""
-        return TrialState(self.cluster.snapshot_all(), self._oracle.copy(), self._reader.copy())
+        return TrialState(self.cluster.snapshot_all(), self._oracle.copy(), self._reader.copy(), frozenset(self._ended))
 
     def restore(self, state: TrialState) -> None:
         """Back to it."""
@@ -166,13 +173,20 @@ class Trial:
         self._oracle = state.oracle.copy()
         self._reader.discard()
         self._reader = state.reader.copy()
-        self._ended.clear()
+        self._ended = set(state.ended)
 
     # ---- a branch ----
 
     def report(self) -> OracleReport:
         """How all properties stand now."""
         return self._oracle.report([vm.properties() for vm in self.cluster.vms])
+
+    def _has_failed(self, events: list[Event]) -> bool:
+        """Whether something is broken that was not before these events: a report costs more than most slices."""
+        if self._reader.lost:
+            return bool(self.report().failures)
+        told = any(isinstance(event.data, SdkEvent) and event.data.failed for event in events)
+        return told or self._oracle.host_failed
 
     def run_branch(
         self, state: TrialState, schedule: FaultSchedule, branch_seed: int, *, stop_at_failure: bool = True
@@ -185,23 +199,24 @@ class Trial:
         self.cluster.reseed(branch_seed)
         self.cluster.set_schedule(schedule)
         begin = self.cluster.vns
-        counted, failed = 0, False
+        counted, failed = 0, bool(self.report().failures)
 
         def look(events: list[Event]) -> bool:
             nonlocal counted, failed
             counted += len(events)
-            failed = bool(events) and bool(self.report().failures)
+            failed = failed or self._has_failed(events)
             return failed and stop_at_failure
 
-        if not self.run_to(begin + self.scenario.chaos_ns, stop=look):
-            return None
-        if not (failed and stop_at_failure):
-            self.cluster.inject(HealAll())
-            self._oracle.healed(self.cluster.vns)
-            if not self.run_to(self.cluster.vns + self.scenario.settle_ns, stop=look):
+        if not look([]):
+            if not self.run_to(begin + self.scenario.chaos_ns, stop=look):
                 return None
-            if not (failed and stop_at_failure):
-                self._oracle.settled(self.cluster.vns)
+            if not look([]):
+                self.cluster.inject(HealAll())
+                self._oracle.healed(self.cluster.vns)
+                if not self.run_to(self.cluster.vns + self.scenario.settle_ns, stop=look):
+                    return None
+                if not look([]):
+                    self._oracle.settled(self.cluster.vns)
         return BranchResult(
             branch_seed,
             schedule,
@@ -211,6 +226,7 @@ class Trial:
             self.cluster.vns,
             counted,
             tuple(self.cluster.take_failed_faults()),
+            self._reader.lost,
         )
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from chaoscontrol.errors import EngineError
+from chaoscontrol.errors import EngineError, UsageError
+from chaoscontrol.faults import FaultSchedule, Origin
 from chaoscontrol.random import Stream
 from chaoscontrol.trial import BranchResult, Trial, TrialState
 
 from .random_faults import draw_schedule
 
 if TYPE_CHECKING:
-    from chaoscontrol.faults import FaultSchedule
     from chaoscontrol.scenario import Scenario
 
 
@@ -30,10 +30,22 @@ class BranchPlan:
 
 
 def plan_branch(scenario: Scenario, seed: int, number: int) -> BranchPlan:
-    """Branch `number` of the search with this seed."""
+    """Branch `number` of the search with this seed: random faults, beside those that the scenario always has."""
     stream = Stream(seed, "search", number)
-    schedule = draw_schedule(stream, scenario.faults, scenario.count, scenario.chaos_ns)
+    drawn = draw_schedule(stream, scenario.faults, scenario.count, scenario.chaos_ns)
+    schedule = FaultSchedule((*scenario.schedule.faults, *drawn.faults), Origin.BRANCH)
     return BranchPlan(number, Stream(seed, "branch", number).u64(), schedule)
+
+
+def check_searchable(scenario: Scenario) -> None:
+    """Raises UsageError for a scenario that there is nothing to search in."""
+    fixed = scenario.schedule
+    if not scenario.faults and not fixed.faults:
+        hint = "add [faults] to it, as network = true"
+        raise UsageError(f"scenario {scenario.name} names no faults to search with", hint=hint)
+    if fixed.faults and fixed.origin is Origin.BOOT:
+        hint = 'a search branches where the machines are ready: use origin = "setup" or "branch"'
+        raise UsageError(f"scenario {scenario.name}: origin cannot be 'boot' in a search", hint=hint)
 
 
 class BlindSearch:
@@ -56,22 +68,29 @@ class BlindSearch:
             self._trial.run_to_ready()
             self._ready = self._trial.snapshot()
 
-    def run(self, plan: BranchPlan) -> BranchResult | None:
-        """One branch; None if it was cancelled. Raises EngineError if a failure does not repeat."""
+    def run_once(self, plan: BranchPlan) -> BranchResult | None:
+        """One branch; None if it was cancelled."""
         self.prepare()
         assert self._ready is not None
-        result = self._trial.run_branch(self._ready, plan.schedule, plan.branch_seed)
-        if result is not None and result.failures:
-            again = self._trial.run_branch(self._ready, plan.schedule, plan.branch_seed)
-            if again is None:
-                return None
-            if again.digest != result.digest or again.report.as_dicts() != result.report.as_dicts():
-                raise EngineError(
-                    f"branch {plan.number} ended differently when it was run again",
-                    where=self.scenario.name,
-                    hint="this is a bug in the engine; please report the scenario, the seed and the branch",
-                )
-        return result
+        return self._trial.run_branch(self._ready, plan.schedule, plan.branch_seed)
+
+    def run(self, plan: BranchPlan) -> BranchResult | None:
+        """One branch, and again if something failed, now without the faults that were not reached.
+
+        None if it was cancelled. Raises EngineError if the failure does not repeat.
+        """
+        result = self.run_once(plan)
+        if result is None or not result.failures:
+            return result
+        reached = plan.schedule.before(result.end_ns - result.begin_ns)
+        again = self.run_once(dataclasses.replace(plan, schedule=reached))
+        if again is not None and (again.digest != result.digest or again.report.as_dicts() != result.report.as_dicts()):
+            raise EngineError(
+                f"branch {plan.number} ended differently when it was run again",
+                where=self.scenario.name,
+                hint="this is a bug in the engine; please report the scenario, the seed and the branch",
+            )
+        return again
 
     def cancel(self) -> None:
         """From any thread: ends the branch in progress."""

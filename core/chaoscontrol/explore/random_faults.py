@@ -1,13 +1,25 @@
 """Random fault schedules: blind search's only idea, and what smarter searches start from.
 
-A schedule is a function of the stream that it is drawn from. Times lie over the whole span of the branch; durations are
-log-uniform, because what matters may be as short as a round trip or longer than several elections.
+A schedule is a function of the stream that it is drawn from. Nothing is known of the system, so every schedule makes
+guesses of its own and sticks to them, and a search tries many:
+
+- a few kinds of faults, since many at once drown each other: one that takes a machine away from the others (a cut, a
+  crash, a pause), and some of the rest;
+- of these, some are weather: they make the whole cluster slow or lossy for long, so that what happens rarely on a good
+  day (messages that cross, two that act at once) happens all the time;
+- the others strike at a tempo: the scale of their durations and of the gaps between them, log-uniform, since what
+  matters may be as short as a few round trips or as long as several elections. Faults of one tempo end, overlap and
+  follow one another, where evenly spread ones mostly meet a system that has recovered from the one before;
+- now and then a calm, in which the system does what it does when all is well.
+
+docs/benchmarks.md has what these habits are worth.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chaoscontrol.faults import types as f
 from chaoscontrol.faults.schedule import FaultSchedule, Origin, ScheduledFault
@@ -18,9 +30,43 @@ if TYPE_CHECKING:
     from chaoscontrol.random import Stream
 
 MS = 1_000_000
-FAULTS_MAX = 12
-DURATION_NS_MIN = 2 * MS
-"""Shorter ones end before anything notices."""
+FAULTS_MAX = 100
+KINDS_MAX = 5
+TEMPO_NS_MIN = 40 * MS
+TEMPO_NS_MAX = 1_000 * MS
+SPREAD = 4
+"""Gaps and durations lie between tempo / SPREAD and tempo * SPREAD."""
+CALM_ODDS = 12
+"""One gap in so many is a calm,"""
+CALM_PART = 4
+"""at most this part of the branch long."""
+WEATHER_BEGINS_PART = 4
+"""Weather begins within this part of the branch."""
+
+AWAY: tuple[type[f.Fault], ...] = (
+    f.NetworkPartition, f.OneWayPartition, f.ProcessKill, f.ProcessPause, f.ProcessRestart,
+)  # fmt: skip
+"""Kinds that take a machine away from the others."""
+WEATHER: tuple[type[f.Fault], ...] = (
+    f.NetworkLatency, f.NetworkJitter, f.NetworkBandwidth, f.PacketLoss, f.PacketCorruption, f.PacketReorder,
+    f.PacketDuplicate, f.SlowDisk, f.DiskLatencySpike, f.CpuSlowdown, f.TimerJitter, f.ClockSkew, f.MemoryPressure,
+)  # fmt: skip
+"""Kinds that a system can live with for long."""
+WEATHER_ODDS = (3, 4)
+"""How often one of them is used as weather, and how often weather is everywhere."""
+
+WEIGHTS: dict[type[f.Fault], int] = {
+    f.NetworkPartition: 4,
+    f.OneWayPartition: 2,
+    f.ProcessKill: 3,
+    f.ProcessPause: 3,
+    f.ProcessRestart: 2,
+    f.NetworkLatency: 4,
+    f.NetworkJitter: 4,
+    f.PacketLoss: 3,
+    f.CpuSlowdown: 2,
+}
+"""How often a kind is chosen, relative to the others' 1."""
 
 
 def log_uniform(stream: Stream, low: int, high: int) -> int:
@@ -36,27 +82,71 @@ def log_uniform(stream: Stream, low: int, high: int) -> int:
 def draw_schedule(
     stream: Stream, kinds: Sequence[type[f.Fault]], num_vms: int, span_ns: int, *, faults_max: int = FAULTS_MAX
 ) -> FaultSchedule:
-    """A schedule of 1 to faults_max faults of these kinds, all ended within span_ns after the branch's beginning.
+    """A schedule of these kinds of faults, all ended within span_ns after the branch's beginning.
 
-    kinds must not be empty. Kinds that a single machine cannot have (partitions) are left out for one.
+    About faults_max faults at most: weather may add one per machine and kind. Kinds that a single machine cannot have
+    (partitions) are left out for one; without any kind the schedule is empty.
     """
     usable = [kind for kind in kinds if num_vms > 1 or kind not in f.NETWORK_FAULTS]
     if not usable:
         return FaultSchedule((), Origin.BRANCH)
-    count = 1 + stream.below(faults_max)
-    # A few kinds per schedule: ten kinds at once drown each other.
-    few = _sample(stream, usable, 1 + stream.below(min(4, len(usable))))
-    drawn = [_draw(stream, few[stream.below(len(few))], num_vms, span_ns) for _ in range(count)]
+    few = _choose(stream, [kind for kind in usable if kind in AWAY], 1)
+    few += _choose(stream, [kind for kind in usable if kind not in few], stream.below(KINDS_MAX) + (not few))
+    weather = [kind for kind in few if kind in WEATHER and _happens(stream, WEATHER_ODDS)]
+    sudden = [kind for kind in few if kind not in weather]
+    drawn: list[ScheduledFault] = []
+    for kind in weather:
+        drawn += _draw_weather(stream, kind, num_vms, span_ns)
+    tempo_ns = log_uniform(stream, min(TEMPO_NS_MIN, span_ns), min(TEMPO_NS_MAX, span_ns))
+    at_ns = _around(stream, tempo_ns) % max(1, span_ns // 2)
+    while sudden and at_ns < span_ns and len(drawn) < faults_max:
+        drawn.append(_draw_sudden(stream, sudden[stream.below(len(sudden))], num_vms, _whole(at_ns), span_ns, tempo_ns))
+        at_ns += _around(stream, tempo_ns)
+        if not stream.below(CALM_ODDS):
+            at_ns += log_uniform(stream, tempo_ns, max(tempo_ns, span_ns // CALM_PART))
     return FaultSchedule(tuple(drawn), Origin.BRANCH)
 
 
-def _draw(stream: Stream, kind: type[f.Fault], num_vms: int, span_ns: int) -> ScheduledFault:
-    at_ns = _whole(stream.below(max(1, span_ns - DURATION_NS_MIN)))
-    fault = _MAKERS.get(kind, _target_only(kind))(stream, num_vms)
+def _draw_weather(stream: Stream, kind: type[f.Fault], num_vms: int, span_ns: int) -> list[ScheduledFault]:
+    """On every machine alike, or on one; for at least half of what is left of the branch."""
+    at_ns = _whole(stream.below(max(1, span_ns // WEATHER_BEGINS_PART)))
+    left = span_ns - at_ns
+    duration_ns = _whole(log_uniform(stream, max(1, left // 2), left)) or left
+    fault = _make(stream, kind, num_vms)
+    if not _happens(stream, WEATHER_ODDS):
+        return [ScheduledFault(at_ns, fault, duration_ns)]
+    return [ScheduledFault(at_ns, _elsewhere(fault, vm), duration_ns) for vm in range(num_vms)]
+
+
+def _elsewhere(fault: f.Fault, vm: int) -> f.Fault:
+    """The same fault on another machine, of a link on all its links."""
+    changes: dict[str, Any] = {"target": vm}
+    if isinstance(fault, f.NETWORK_FAULTS):
+        changes |= {"peer": None, "direction": "both"}
+    return dataclasses.replace(fault, **changes)
+
+
+def _draw_sudden(
+    stream: Stream, kind: type[f.Fault], num_vms: int, at_ns: int, span_ns: int, tempo_ns: int
+) -> ScheduledFault:
+    fault = _make(stream, kind, num_vms)
     if not fault.LASTS:
         return ScheduledFault(at_ns, fault)
     longest = span_ns - at_ns
-    return ScheduledFault(at_ns, fault, _whole(log_uniform(stream, min(DURATION_NS_MIN, longest), longest)) or longest)
+    return ScheduledFault(at_ns, fault, _whole(min(_around(stream, tempo_ns), longest)) or longest)
+
+
+def _make(stream: Stream, kind: type[f.Fault], num_vms: int) -> f.Fault:
+    return _MAKERS.get(kind, _target_only(kind))(stream, num_vms)
+
+
+def _happens(stream: Stream, odds: tuple[int, int]) -> bool:
+    """As often as odds[0] times of odds[1]."""
+    return stream.below(odds[1]) < odds[0]
+
+
+def _around(stream: Stream, tempo_ns: int) -> int:
+    return log_uniform(stream, max(1, tempo_ns // SPREAD), tempo_ns * SPREAD)
 
 
 def _whole(ns: int) -> int:
@@ -64,9 +154,18 @@ def _whole(ns: int) -> int:
     return ns - ns % 1000
 
 
-def _sample(stream: Stream, items: Sequence[type[f.Fault]], count: int) -> list[type[f.Fault]]:
-    rest = list(items)
-    return [rest.pop(stream.below(len(rest))) for _ in range(count)]
+def _choose(stream: Stream, kinds: Sequence[type[f.Fault]], count: int) -> list[type[f.Fault]]:
+    """So many different kinds, or all, by their weights."""
+    rest = list(kinds)
+    chosen: list[type[f.Fault]] = []
+    while rest and len(chosen) < count:
+        at = stream.below(sum(WEIGHTS.get(kind, 1) for kind in rest))
+        for i, kind in enumerate(rest):
+            at -= WEIGHTS.get(kind, 1)
+            if at < 0:
+                chosen.append(rest.pop(i))
+                break
+    return chosen
 
 
 def _sides(stream: Stream, num_vms: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -87,6 +87,10 @@ class FaultSchedule:
         for scheduled in self.faults:
             scheduled.fault.check(num_vms)
 
+    def before(self, ns: int) -> FaultSchedule:
+        """Without the faults that begin at this time or later."""
+        return dataclasses.replace(self, faults=tuple(f for f in self.faults if f.at_ns < ns))
+
     @property
     def end_ns(self) -> int:
         """When the last start or end lies."""
