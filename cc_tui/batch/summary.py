@@ -93,7 +93,7 @@ class Summary:
         self.failing_count = 0
         self.virtual_ns = 0
         self.digest = ""
-        """Over the digests of the branches, in order: two searches equal here ran the same branches to the same ends."""
+        """Over the digests of the branches, in order: searches equal here ran the same branches to the same ends."""
         self.wall_s = 0.0
         self.notes: dict[str, int] = {}
         """What the search could not do: the reason and how often."""

@@ -108,15 +108,15 @@ LOG = EventLog()
 LOG.append(events())
 
 
-def cluster_view(multiverse, *, at_rest: bool) -> ClusterView:
-    """What `cc_tui.session.cluster_view` would give."""
+def look(looker, multiverse, *, closely: bool) -> ClusterView:
+    """What `cc_tui.looker.Looker.look` would give."""
     now = multiverse.position.vns
     return ClusterView(
         faults=FAULTS,
         failures=FAILURES,
         properties=properties(now),
         links=links(now),
-        coverage=coverage(now) if at_rest else (),
+        coverage=coverage(now) if closely else (),
         events=LOG,
         events_total=sum(1 for event in LOG.read(0, LOG.total) if event.vns <= now),
     )

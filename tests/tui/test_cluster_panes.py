@@ -23,7 +23,7 @@ from chaoscontrol.timetravel import EventLog
 
 @pytest.fixture(autouse=True)
 def _story(monkeypatch):
-    monkeypatch.setattr("cc_tui.session.cluster_view", story.cluster_view)
+    monkeypatch.setattr("cc_tui.looker.Looker.look", story.look)
 
 
 async def at(shown, place: str, pane: str):
@@ -154,7 +154,7 @@ async def test_a_filter_shows_what_holds_a_text_until_escape():
 
 
 async def test_without_faults_the_pane_says_so(monkeypatch):
-    monkeypatch.setattr("cc_tui.session.cluster_view", lambda multiverse, *, at_rest: ClusterView())
+    monkeypatch.setattr("cc_tui.looker.Looker.look", lambda looker, multiverse, *, closely: ClusterView())
     async with interface(3) as shown:
         absent = {"faults": "no faults on this line", "properties": "no properties yet", "network": "no network",
                   "coverage": "none yet", "events": "nothing has happened"}  # fmt: skip

@@ -18,7 +18,7 @@ class Asked:
 
 @pytest.fixture(autouse=True)
 def _story(monkeypatch):
-    monkeypatch.setattr("cc_tui.session.cluster_view", story.cluster_view)
+    monkeypatch.setattr("cc_tui.looker.Looker.look", story.look)
 
 
 async def choose(shown, kind: str) -> None:

@@ -76,6 +76,6 @@ async def test_screens(name, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", CLUSTER_SCENES)
 async def test_screens_of_a_cluster(name, size, monkeypatch):
-    monkeypatch.setattr("cc_tui.session.cluster_view", story.cluster_view)
+    monkeypatch.setattr("cc_tui.looker.Looker.look", story.look)
     async with interface(3, SIZES[size]) as shown:
         await check(shown, f"{name}-{size}", (*(f":{line}" for line in CLUSTER_STORY), *CLUSTER_SCENES[name]))

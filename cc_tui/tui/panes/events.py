@@ -22,7 +22,7 @@ from cc_tui.tui.panes.listing import Listing
 from cc_tui.tui.rows import Line
 from chaoscontrol.events import Event
 from chaoscontrol.protocol import SdkEvent
-from chaoscontrol.timetravel import GivenInput, Position, typed_lines
+from chaoscontrol.timetravel import ConsoleInput, GivenInput, Position, typed_lines
 
 LOG_LINES_MAX = 2000
 """Lines of the machines' own logs that are shown, the latest."""
@@ -40,7 +40,11 @@ class Entry(NamedTuple):
 
 
 def _typed(group: list[GivenInput]) -> Entry:
-    return Entry(group[0].at, "i", input_text(group))
+    text = input_text(group)
+    if isinstance(group[0].input, ConsoleInput):
+        machine, _, line = text.partition(" ")
+        text = f"{machine} typed {line}"
+    return Entry(group[0].at, "i", text)
 
 
 def landmarks(view: SessionView) -> list[Entry]:
