@@ -170,7 +170,8 @@ static CC_OP(r_movdq2q)
 }
 
 /* ---- stores ---------------------------------------------------------------------------------------------------- */
-/* The transition and a store of size bytes, or neither; size 0: MASKMOVQ. */
+/* The transition and a store of size bytes, or neither; size 0: MASKMOVQ, whose transition takes place even if it
+ * faults, as processors do it. */
 static bool store(cc_cpu *cpu, const cc_op *op, int64_t budget, unsigned size)
 {
     uint8_t top = cpu->fpu.top, empty = cpu->fpu.empty;
@@ -180,7 +181,7 @@ static bool store(cc_cpu *cpu, const cc_op *op, int64_t budget, unsigned size)
     bool ok = size ? CC_MEM_WRITE(cpu, op, budget, cc_ea(cpu, op), src, size)
                    : cc_sse_masked_store(cpu, op, budget, (const uint8_t *)src,
                                          (unsigned)_mm_movemask_epi8(mmx_get(cpu, op->b)), 8);
-    if (!ok) {
+    if (!ok && size) {
         cpu->fpu.top = top;
         cpu->fpu.empty = empty;
     }

@@ -62,7 +62,6 @@ SPECIALS = (
     "maskmov",
     "fx",
     "ldmxcsr",
-    "cvtpi2ps",
     "nowild",
 )
 CLASSES = ("int", "x87", "mmx", "sse")

@@ -465,7 +465,7 @@ maskmovdqu 66_0f_f7 Vx,Ux sp:maskmov
 pmovmskb np_0f_d7 Gd=,Nq
 pmovmskb 66_0f_d7 Gd=,Ux
 # ---- conversions ---------------------------------------------------------------------------------------------------------
-cvtpi2ps np_0f_2a Vx+,Qq sp:cvtpi2ps
+cvtpi2ps np_0f_2a Vx+,Qq
 cvtpi2pd 66_0f_2a Vx=,Qq
 cvtsi2ss f3_0f_2a Vx+,Ey
 cvtsi2sd f2_0f_2a Vx+,Ey

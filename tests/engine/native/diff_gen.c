@@ -1,11 +1,22 @@
 /* diff_gen.c: see diff_gen.h. */
 #include "diff_gen.h"
 
+#include "host_vendor.h"
+
 #include <assert.h>
 #include <string.h>
 
 /* ---- random numbers: a splitmix64 stream per case --------------------------------------------------------------------- */
 struct rng { uint64_t s; };
+
+/* What AMD's processors and Intel's do differently without a rule (diff_rules.h) is not generated on the former. */
+static bool host_is_amd(void)
+{
+    static enum host_vendor vendor;
+    if (!vendor)
+        vendor = host_vendor();
+    return vendor == HOST_AMD;
+}
 
 static uint64_t mix(uint64_t z)
 {
@@ -303,7 +314,7 @@ struct gen {
 };
 
 /* Forms that helpers emit, found once by opcode. */
-struct helper_forms { int mov32, mov64, push32, mov_mem8, add8, ftst, movq_mm; };
+struct helper_forms { int mov32, mov64, push32, mov_mem8, add8, ftst; };
 static struct helper_forms helpers;
 
 static int find_form(const struct forms *f, uint8_t map, uint8_t opcode, uint8_t mod, uint8_t size, int digit)
@@ -591,7 +602,7 @@ static struct mem encode_address(struct gen *g, uint64_t at, unsigned size, int 
             m.seg = 0;
         uint64_t base = m.seg == 0x64 ? g->fs : m.seg == 0x65 ? g->gs : 0;
         /* AMD also wants the offset canonical, before the base is added; Intel only the sum. */
-        if (canonical(at) && !(canonical(at - base) && canonical(at - base + size)))
+        if (host_is_amd() && canonical(at) && !(canonical(at - base) && canonical(at - base + size)))
             m.seg = 0, base = 0;
         if (m.seg == 0x64)
             need(g, g->fs_by);
@@ -599,7 +610,8 @@ static struct mem encode_address(struct gen *g, uint64_t at, unsigned size, int 
             need(g, g->gs_by);
         at -= base;
     }
-    /* AMD wraps the second part of an 80-bit operand at 4 GiB. */
+    /* Processors compute the address of an 80-bit operand's second part apart, and so wrap it at 4 GiB; the engine does
+     * not. */
     if (at >> 32 == 0 && chance(r, 15) && (at + size) >> 32 == 0)
         m.a32 = true;
     if (force_base < 0 && at + 0x60000000 >= CODE_VA && at < CODE_VA + 0x60000000 && !m.a32 && chance(r, 40)) {
@@ -1301,9 +1313,6 @@ static void gen_one(struct gen *g, int index)
         define_flags(g);
     if ((f->special == SP_FSTSW || f->special == SP_FENV || f->special == SP_FX) && g->x87_undef)
         gen_form(g, helpers.ftst);
-    /* With a memory operand Intel does the MMX transition and AMD does not: let it have happened before. */
-    if (f->special == SP_CVTPI2PS && f->mod == MOD_MEM)
-        gen_form(g, helpers.movq_mm);
     if (g->s->n > MAX_INSNS - 12)
         return;
     switch (f->special) {
@@ -1467,7 +1476,8 @@ static void gen_one(struct gen *g, int index)
     if ((f->attrs & A_LOCK) && f->mod == MOD_MEM && chance(r, 15))
         b.lock = 1;
     else if (permille(r, g->wild_permille) && chance(r, 10)
-             && f->special != SP_SELECTOR && f->reg_kind != K_CREG)     /* AMD: LOCK VERW works, LOCK MOV CR0 is CR8 */
+             /* AMD: LOCK VERW works, LOCK MOV CR0 is CR8 */
+             && !(host_is_amd() && (f->special == SP_SELECTOR || f->reg_kind == K_CREG)))
         b.lock = 1;                             /* #UD */
     g->hold = 0;
     g->no_wild = false;
@@ -1674,7 +1684,6 @@ void gen_sequence(const struct forms *forms, enum gen_mode mode, uint64_t seed, 
         helpers.push32 = find_form(forms, 0, 0x68, MOD_NONE, 8, -1);
         helpers.mov_mem8 = find_form(forms, 0, 0xc6, MOD_MEM, 1, 0);
         helpers.add8 = find_form(forms, 0, 0x00, MOD_REG, 1, -1);
-        helpers.movq_mm = find_form(forms, 1, 0x6f, MOD_REG, 0, -1);
         for (uint32_t i = 0; i < forms->n; i++)
             if (forms->form[i].opcode == 0xd9 && forms->form[i].fixed_modrm == 0xe4)
                 helpers.ftst = (int)i;

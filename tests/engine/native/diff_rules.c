@@ -39,7 +39,6 @@ static bool rep_address32(const struct subject *s)
 }
 static bool dot_product(const struct subject *s) { return is(s->form, 3, 0x40) || is(s->form, 3, 0x41); }
 static bool mask_move(const struct subject *s) { return s->form->special == SP_MASKMOV; }
-static bool mask_move_mmx(const struct subject *s) { return mask_move(s) && s->form->cls == CLS_MMX; }
 static bool store_mmx(const struct subject *s)
 {
     const struct form *f = s->form;
@@ -124,15 +123,6 @@ RULE(align_before_stack)
     UNUSED;
     if (a->vector == 13 && b->vector == 12)
         same_fault(a, b);
-}
-RULE(transition_kept)
-{
-    UNUSED;
-    if (!memory_fault(a))
-        return;
-    if (a->fx[4] == 0xff && !(fsw_of(a) & FSW_TOP))
-        a->fx[4] = b->fx[4];
-    turn_stack(a, b);
 }
 RULE(top_kept)
 {
@@ -264,8 +254,6 @@ static const struct rule {
     { "push-before-target", HOST_AMD, call_indirect, push_before_target },
     /* FXSAVE, FXRSTOR with a misaligned and non-canonical stack operand: AMD may look at the alignment first. */
     { "align-before-stack", HOST_AMD, fx_image, align_before_stack },
-    /* AMD does the MMX transition of MASKMOVQ even if it faults. */
-    { "transition-kept", HOST_AMD, mask_move_mmx, transition_kept },
     /* AMD leaves the flags of the last iteration where CMPS or SCAS with REP faults; the SDM wants the first's. */
     { "flags-of-last-iteration", HOST_AMD, rep_compare, flags_of_last_iteration },
     /* AMD does not zero-extend RCX, RSI, RDI before the first iteration of REP with 32-bit addresses. */
