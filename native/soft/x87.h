@@ -17,8 +17,8 @@
  * here they are always updated and always saved.  Selectors are always 0 (CPUID.7.0:EBX[13], FCS/FDS deprecation).
  * FIP is the instruction's linear address and FDP the operand's effective address without the segment base.
  *
- * Where the SDM is silent or says something else, what the processor does that test_x87.c was developed on (AMD family
- * 19h) is done here:
+ * Where the SDM is silent or says something else, what the processors of both vendors do is done here (test_x87.c was
+ * run on AMD family 19h and Intel's Ice Lake):
  *  - compares set C0, C2, C3, or EFLAGS, also when an unmasked exception keeps the stack (FCOM: "not set");
  *  - an unmasked denormal m32 or m64 is loaded by FLD nevertheless;
  *  - an unmasked overflow or underflow of FST m32/m64 raises neither PE nor C1;

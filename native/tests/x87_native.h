@@ -24,22 +24,6 @@ typedef struct fpu_image {
     struct { uint64_t mant; uint16_t sexp; } __attribute__((packed)) st[8];
 } __attribute__((packed)) fpu_image;
 
-/*
- * Is the host one whose behaviour x87.h copies where the SDM leaves a choice (AMD, family 17h or later)?  On another
- * one only what every processor does the same is compared: see portable_only in test_x87.c.
- */
-static inline bool native_is_reference(void)
-{
-    uint32_t a = 0, b, c = 0, d;
-    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    bool amd = b == 0x68747541 && d == 0x69746e65 && c == 0x444d4163;        /* AuthenticAMD */
-    a = 1;
-    c = 0;
-    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    unsigned family = a >> 8 & 15;
-    return amd && (family == 15 ? family + (a >> 20 & 0xff) : family) >= 0x17;
-}
-
 typedef struct native_regs { uint64_t rflags, rax; } native_regs;
 
 typedef struct snippet {
