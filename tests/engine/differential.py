@@ -211,6 +211,18 @@ def never_hit(result: Result, approx: bool = False) -> list[str]:
     return [f.name for i, f in enumerate(forms) if (f.special == "approx") == approx and not result.hits.get(i)]
 
 
+def summary(result: Result, approx: bool = False) -> str:
+    """The run's figures in one line, and how often the host's vendor was allowed for."""
+    forms = [i for i, form in enumerate(form_table.all_forms()) if (form.special == "approx") == approx]
+    hit = sum(1 for i in forms if result.hits.get(i))
+    text = (
+        f"{result.done} cases, {result.retired} instructions retired, {len(result.failures)} differ, "
+        f"{hit} of {len(forms)} forms hit"
+    )
+    rules = ", ".join(f"{name} {count}" for name, count in result.rules.items() if count)
+    return f"{text}; by vendor rules: {rules}" if rules else text
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = parser.add_subparsers(dest="command", required=True)
@@ -252,10 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line)
     if args.table:
         print(coverage_table(result))
-    missed = never_hit(result, "--approx" in options)
-    print(
-        f"{result.done} cases, {result.retired} instructions retired, {len(result.failures)} differ, {len(missed)} forms never hit"
-    )
+    print(summary(result, "--approx" in options))
     return 1 if result.failures or result.complaints else 0
 
 

@@ -140,7 +140,12 @@ def libc_code() -> bytes:
 
 
 def python_code() -> bytes:
-    return executable_bytes(Path(sys.executable).resolve().read_bytes())
+    """The interpreter: a shared library, or the executable itself."""
+    maps = Path("/proc/self/maps").read_text()
+    shared = re.findall(r"(/\S+/libpython3\.\d+\S*\.so[.\d]*)$", maps, re.MULTILINE)
+    code = executable_bytes(Path(shared[0] if shared else sys.executable).resolve().read_bytes())
+    assert len(code) >= 1 << 20, "this is not all of it"
+    return code
 
 
 CORPORA: dict[str, Callable[[], bytes]] = {

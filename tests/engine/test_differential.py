@@ -129,5 +129,6 @@ def test_sanitized() -> None:
 @pytest.mark.parametrize("part", range(4))
 def test_a_million_sequences(programs: differential.Programs, part: int) -> None:
     result = differential.run(programs, SEED + 100, part * 300_000, 300_000)
+    print(differential.summary(result))
     check(result)
     assert not differential.never_hit(result)
