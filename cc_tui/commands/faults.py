@@ -212,7 +212,7 @@ class AskAgent(EngineCommand):
     def run(self, bench: Bench) -> None:
         request = self.request()
         refuse_machine(bench, self.machine)
-        if not bench.multiverse.machines[self.machine].has_agent_channel:
+        if not bench.multiverse.machines[self.machine].config.has_agent_channel:
             raise GuestError(f"machine {self.machine} has no channel to a guest agent", hint="use a scenario that has")
         asked = sum(isinstance(given.input, AgentInput) for given in bench.multiverse.inputs_so_far())
         frame = agent.encode(AGENT_ID_FIRST + asked, request)

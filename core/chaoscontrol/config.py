@@ -99,6 +99,11 @@ class VmConfig(Record):
                 raise UsageError(f"there is no device {name!r} to add", hint=f"use {', '.join(OPTIONAL_DEVICES)}")
 
     @property
+    def has_agent_channel(self) -> bool:
+        """Whether it has the console device through which a guest agent is asked."""
+        return "console" in self.virtio_devices
+
+    @property
     def virtio_devices(self) -> tuple[str, ...]:
         """The virtio devices that it has, of DEVICES."""
         main = [name for name, there in (("blk", self.disk_bytes), ("net", self.network)) if there]

@@ -349,11 +349,6 @@ class DeterministicVm(MachineFaults):
         """Pages that the guest has given up."""
         return lib.cc_balloon_pages(self._use())
 
-    @property
-    def has_agent_channel(self) -> bool:
-        """Whether it has the console device through which a guest agent is asked."""
-        return "console" in self.config.virtio_devices
-
     def agent_send(self, data: bytes) -> int:
         """Queues bytes for the guest agent (/dev/hvc0); returns how many fitted."""
         return lib.cc_agent_send(self._use(), data, len(data))

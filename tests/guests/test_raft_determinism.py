@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from raft_run import SEED, Run, run
 
-from cc_tui.batch import Summary
+from cc_tui.batch.summary import Summary
 from chaoscontrol.explore.blind import BlindSearch, plan_branch
 from chaoscontrol.random import Stream
 from chaoscontrol.scenario import load_scenario
@@ -83,7 +83,7 @@ def test_batch_ends_as_the_library_does() -> None:
     summary = Summary(scenario, SEED, 1)
     summary.add(plan, result)
     assert (found["branches"], found["digest"]) == (1, summary.digest)
-    assert found["properties"] == result.report.as_dicts()
+    assert found["properties"] == summary.as_dict()["properties"]
 
 
 @pytest.mark.long

@@ -52,6 +52,7 @@ class Mark:
 @dataclass(frozen=True)
 class MachineConfig:
     memory_bytes: int = 4 * PAGE_BYTES
+    has_agent_channel: bool = False
     machine_id: int = 0
 
 
@@ -220,8 +221,6 @@ class ToyVm:
             last = max([state.vns, *(at for at, _ in state.queue[-1:])])
             state.queue = (*state.queue, (last + CHARACTER_NS, byte))
         return len(accepted)
-
-    has_agent_channel = False
 
     def agent_send(self, data: bytes) -> int:
         return 0

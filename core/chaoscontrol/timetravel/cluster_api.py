@@ -53,6 +53,11 @@ class MachineConfig(Protocol):
     @property
     def memory_bytes(self) -> int: ...
 
+    @property
+    def has_agent_channel(self) -> bool:
+        """Whether there is a channel to a guest agent."""
+        ...
+
 
 class Machine(Protocol):
     """One machine. All limits are absolute; a stop has no side effect."""
@@ -74,11 +79,6 @@ class Machine(Protocol):
     @property
     def has_network(self) -> bool:
         """Whether others can send it something while it runs."""
-        ...
-
-    @property
-    def has_agent_channel(self) -> bool:
-        """Whether there is a channel to a guest agent."""
         ...
 
     def run(
