@@ -177,6 +177,17 @@ class Trial:
 
     # ---- a branch ----
 
+    def settle(self, *, stop: Callable[[list[Event]], bool] | None = None) -> bool:
+        """Everything heals, quiet, judgement; none if stop ended the quiet phase early. False if it was cancelled."""
+        self.cluster.inject(HealAll())
+        self._oracle.healed(self.cluster.vns)
+        end = self.cluster.vns + self.scenario.settle_ns
+        if not self.run_to(end, stop=stop):
+            return False
+        if stop is None or not stop([]):
+            self._oracle.settled(self.cluster.vns)
+        return True
+
     def report(self) -> OracleReport:
         """How all properties stand now."""
         return self._oracle.report([vm.properties() for vm in self.cluster.vms])
@@ -210,13 +221,8 @@ class Trial:
         if not look([]):
             if not self.run_to(begin + self.scenario.chaos_ns, stop=look):
                 return None
-            if not look([]):
-                self.cluster.inject(HealAll())
-                self._oracle.healed(self.cluster.vns)
-                if not self.run_to(self.cluster.vns + self.scenario.settle_ns, stop=look):
-                    return None
-                if not look([]):
-                    self._oracle.settled(self.cluster.vns)
+            if not look([]) and not self.settle(stop=look):
+                return None
         return BranchResult(
             branch_seed,
             schedule,
