@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from chaoscontrol import __version__
 from chaoscontrol.errors import UsageError
 from chaoscontrol.explore.blind import BranchPlan
-from chaoscontrol.faults import FaultError, FaultSchedule
+from chaoscontrol.faults import FaultError, FaultSchedule, Origin
 from chaoscontrol.faults.types import NS_MAX
 
 if TYPE_CHECKING:
@@ -126,6 +126,9 @@ def read_failure(path: str) -> SavedBranch:
         digest=fields.text("digest", r"[0-9a-f]{32}", "32 hexadecimal digits"),
         version=fields.text("version", r"\S+", "a version"),
     )
+    if plan.schedule.origin is not Origin.BRANCH:
+        hint = f'give origin = "{Origin.BRANCH}"'
+        raise UsageError(f"[schedule] origin cannot be '{plan.schedule.origin}'", where=path, hint=hint)
     try:
         plan.schedule.check(saved.vms)
     except FaultError as e:

@@ -55,14 +55,13 @@ class _Worker:
         self._messages = tempfile.TemporaryFile()  # noqa: SIM115  closed by close()
         # The same modules as here, observers included; -P: and not those of the directory that this happens to be.
         path = os.pathsep.join(entry or str(os.getcwd()) for entry in sys.path)
-        with _blocked(_OURS_TO_HANDLE):
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "chaoscontrol.explore.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._messages,
-                env={**os.environ, "PYTHONPATH": path},
-            )
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "chaoscontrol.explore.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._messages,
+            env={**os.environ, "PYTHONPATH": path},
+        )
         self._send(greeting)
 
     def _send(self, line: bytes) -> None:
@@ -132,10 +131,12 @@ class WorkerPool:
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
         try:
-            for _ in range(count):
-                worker = _Worker(greeting)
-                self._workers.append(worker)
-                self._selector.register(worker.output, selectors.EVENT_READ, worker)
+            # Nor may they interrupt this: a process that is not in the list yet would not be ended.
+            with _blocked(_OURS_TO_HANDLE):
+                for _ in range(count):
+                    worker = _Worker(greeting)
+                    self._workers.append(worker)
+                    self._selector.register(worker.output, selectors.EVENT_READ, worker)
         except BaseException:
             self.close()
             raise
@@ -178,6 +179,9 @@ class WorkerPool:
         for worker in workers:
             worker.close()
         self._selector.close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> WorkerPool:
         return self

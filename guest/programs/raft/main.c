@@ -16,6 +16,7 @@
 
 #include "chaoscontrol.h"
 #include "config.h"
+#include "disk.h"
 #include "kv.h"
 #include "net.h"
 #include "props.h"
@@ -36,6 +37,7 @@ struct node {
     struct server server;
     struct workload workload;
     char **argv;
+    bool owns_disk; /* in a guest, not as a process of a host */
 };
 
 static struct node the_node; /* of this process: too large for the stack */
@@ -61,6 +63,9 @@ static void start_over(struct node *node)
 {
     props_say("%s; starting over", node->storage.error);
     nanosleep(&(struct timespec){.tv_nsec = RETRY_START_MS * 1000000L}, NULL);
+    storage_close(&node->storage);
+    if (node->owns_disk && !disk_renew(node->config.data, node->storage.error, sizeof node->storage.error))
+        props_say("%s", node->storage.error);
     execv("/proc/self/exe", node->argv);
     props_say("exec: %s", strerror(errno));
     exit(1);
@@ -220,13 +225,17 @@ int main(int argc, char **argv)
     int count = argc - 1 < 64 ? argc - 1 : 64;
     for (int i = 0; i < count; i++)
         words[i] = strdup(argv[i + 1]);
-    bool good = argc > 1 ? config_from_words(&node->config, count, words)
+    node->owns_disk = argc == 1;
+    node->storage.log_fd = node->storage.meta_fd = -1;
+    bool good = !node->owns_disk ? config_from_words(&node->config, count, words)
                          : config_from_cmdline(&node->config, "/proc/cmdline");
     if (!good) {
         fprintf(stderr, "raft: %s\n", node->config.error);
         return 2;
     }
     props_init((uint8_t)node->config.node, 0);
+    if (node->owns_disk && !disk_ready(node->config.data, node->storage.error, sizeof node->storage.error))
+        start_over(node);
     if (!start(node))
         return 1;
     run(node);
