@@ -41,8 +41,7 @@ class CrashMode(enum.IntEnum):
 class DiskFaults:
     """How a disk misbehaves; the default is not at all. Chances are per million requests.
 
-    A guest sees a failing request as EIO, and a full disk as ENOSPC: by a status that is not of the standard, which
-    only our kernel knows; to any other that is EIO as well.
+    A guest sees every failing request as an I/O error, on a full disk too: virtio has no other.
     """
 
     read_error_ppm: int = 0

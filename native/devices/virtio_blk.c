@@ -17,8 +17,6 @@
 /* 5.2.6: request types and status */
 enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
 enum { S_OK, S_IOERR, S_UNSUPP };
-/* Not of the standard: our kernel makes ENOSPC of it (guest/kernel/patches), any other an I/O error. */
-enum { S_NOSPC = 28 };
 
 struct header { uint32_t type, reserved; uint64_t sector; };
 struct range { uint64_t sector; uint32_t sectors, flags; };
@@ -111,7 +109,7 @@ static unsigned write_data(cc_machine *m, const struct cc_blk_request *r, const 
     }
     if (is_full(m, r->sector, sectors)) {
         report(m, CC_DISK_FULL, r->sector, sectors);
-        return S_NOSPC;
+        return S_IOERR;
     }
     if (befalls(m, f->torn_ppm, r->sector, sectors)) {
         done = cc_stream_below(&m->dev.disk.random, sectors);
@@ -162,7 +160,7 @@ static unsigned zero_ranges(cc_machine *m, const struct cc_blk_request *r, const
         }
         if (r->type == T_WRITE_ZEROES && is_full(m, range[i].sector, range[i].sectors)) {
             report(m, CC_DISK_FULL, range[i].sector, range[i].sectors);
-            return S_NOSPC;
+            return S_IOERR;
         }
         cc_disk_zero(m, range[i].sector, range[i].sectors);
     }

@@ -27,6 +27,8 @@ class LinuxPair:
     booted: ClusterSnapshot = field(init=False)
     heard: list[str] = field(default_factory=lambda: ["", ""])
     """What each has printed that nobody has looked at."""
+    scheduled: set[type[Fault]] = field(default_factory=lambda: set[type[Fault]]())
+    """The kinds of faults that a schedule has named."""
 
     @classmethod
     def boot(cls, seed: int = 5) -> LinuxPair:
@@ -124,6 +126,7 @@ class LinuxPair:
         builder = FaultScheduleBuilder("branch")
         for at_ns, fault, duration_ns in faults:
             builder.at_ns(at_ns, fault, duration_ns=duration_ns)
+            self.scheduled.add(type(fault))
         self.cluster.set_schedule(builder.build())
 
     def during(self, *faults: Fault, duration_ns: int) -> int:

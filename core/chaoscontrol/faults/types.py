@@ -309,7 +309,7 @@ class DiskCorruption(_Disk):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DiskFull(_Disk):
-    """Writes fail with ENOSPC, as on a thinly provisioned device whose space has run out (EIO on a foreign kernel)."""
+    """Writes fail with an I/O error and reads go on, as on a thinly provisioned disk whose space has run out."""
 
     LETTER = "f"
 
