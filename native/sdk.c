@@ -76,7 +76,8 @@ static uint32_t text_keep(cc_machine *m, const uint8_t *text, uint32_t size)
     struct table *t = table_change(m);
     const uint32_t at = t->text_used;
     t->text_used += size;
-    memcpy(cc_aux_will_change(m, CC_AUX_PROPS, TEXT_AT + at, size), text, size);
+    if (size)                      /* a request without a message has no text */
+        memcpy(cc_aux_will_change(m, CC_AUX_PROPS, TEXT_AT + at, size), text, size);
     return at;
 }
 
