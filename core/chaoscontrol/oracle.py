@@ -372,7 +372,8 @@ class ConsoleSometimes(_Counting):
 
 KERNEL_TROUBLE = (
     ("no kernel panic", r"Kernel panic - not syncing"),
-    ("no kernel oops", r"\b(Oops: [0-9a-f]{4}|BUG: (?!soft lockup)|general protection fault|kernel BUG at)"),
+    # Every die() of the kernel ends with its error code and a count: "divide error: 0000 [#1]", "Oops: 0002 [#1]".
+    ("no kernel oops", r"(\bBUG: (?!soft lockup)|\bgeneral protection fault|\bkernel BUG at|: [0-9a-f]{4} \[#\d+\])"),
     ("no soft lockup", r"(soft lockup|rcu_\w+ self-detected stall|hung_task|blocked for more than \d+ seconds)"),
 )
 """(name, regular expression) of what Linux prints when it is in trouble."""
