@@ -316,15 +316,16 @@ def test_no_worker_outlives_a_killed_search(scenarios: dict[str, str]) -> None:
         wait_until(lambda: not any(is_running(worker) for worker in workers))
 
 
-def test_progress_on_a_terminal_is_one_line(scenarios: dict[str, str]) -> None:
+def test_progress_on_a_terminal_is_one_line(scenarios: dict[str, str], tmp_path: Path) -> None:
     mine, theirs = pty.openpty()
-    process = subprocess.Popen(
-        command("--scenario", scenarios["fails"], "--time", "8s", "--rounds", "1000", "--workers", "1", "--json"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    )
+    summary = tmp_path / "summary.json"
+    with summary.open("w") as file:
+        process = subprocess.Popen(
+            command("--scenario", scenarios["fails"], "--time", "4s", "--rounds", "1000", "--workers", "1", "--json"),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=theirs,
+        )
     os.close(theirs)
     shown, end = b"", time.monotonic() + 60
     while time.monotonic() < end:  # a terminal that nobody reads takes a few KiB only, and then the program waits
@@ -333,12 +334,15 @@ def test_progress_on_a_terminal_is_one_line(scenarios: dict[str, str]) -> None:
                 shown += os.read(mine, 1 << 16)
             except OSError:  # all that had it open have closed it
                 break
-    stdout, _ = process.communicate(timeout=10)
     os.close(mine)
+    process.wait(timeout=20)
+    stdout = summary.read_text()
     assert json.loads(stdout)["ended_by"] == "time"
     assert process.returncode == 1, "what failed is said, limit or not"
     rewritten = [
-        piece for piece in shown.decode().split("\r") if re.match(r"probe: \d+ of 50000 branches, \d+ failing, \d s", piece)
+        piece
+        for piece in shown.decode().split("\r")
+        if re.match(r"probe: \d+ of 50000 branches, \d+ failing, \d s", piece)
     ]
     assert rewritten and shown.decode().endswith("\r")
     assert not any(piece.startswith("\n") for piece in rewritten)
