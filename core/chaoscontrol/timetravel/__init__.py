@@ -16,12 +16,15 @@ from chaoscontrol.timetravel.inputs import (
     ConsoleInput,
     FaultInput,
     Input,
+    Phase,
+    PhaseInput,
     ScheduleInput,
     SeedInput,
     describe,
 )
 from chaoscontrol.timetravel.moment import Moment, Position, format_seconds
 from chaoscontrol.timetravel.multiverse import BranchHead, Multiverse
+from chaoscontrol.timetravel.observer import Observer
 from chaoscontrol.timetravel.witness import ClusterWitness, Failure, Witness
 
 __all__ = [
@@ -45,7 +48,10 @@ __all__ = [
     "Moment",
     "MomentError",
     "Multiverse",
+    "Observer",
     "PastError",
+    "Phase",
+    "PhaseInput",
     "Position",
     "ScheduleInput",
     "SeedInput",

@@ -7,28 +7,28 @@ The way is cut into segments, at the end of which all machines are at one virtua
 influence on the guests. No clock is consulted: segments are sized by the work that the last one took.
 """
 
-import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chaoscontrol.errors import BudgetError
 from chaoscontrol.timetravel.branch import BranchRecord, Ending, GivenInput
-from chaoscontrol.timetravel.cluster_api import Cluster, ClusterSnapshot, ConsoleMark, Machine
+from chaoscontrol.timetravel.cluster_api import Cluster, ClusterSnapshot, Machine
 from chaoscontrol.timetravel.console_log import ConsoleLog
 from chaoscontrol.timetravel.errors import CancelledError, DivergenceError, UnreachableError
 from chaoscontrol.timetravel.event_log import EVENTS_MAX
-from chaoscontrol.timetravel.inputs import Input, apply, machine_of
+from chaoscontrol.timetravel.inputs import Input, PhaseInput, apply, machine_of
 from chaoscontrol.timetravel.keyframes import Keyframe, Parts, work_of
 from chaoscontrol.timetravel.moment import (
     DIGEST_PREFIX_DIGITS,
-    NS_PER_S,
     MachineMark,
     Moment,
     Position,
     format_seconds,
 )
-from chaoscontrol.timetravel.witness import BATCH_NS, Witness
+from chaoscontrol.timetravel.observer import Observer
+from chaoscontrol.timetravel.said import Sent, dated
+from chaoscontrol.timetravel.witness import BATCH_NS, Seen, Witness
 
 SPAN_NS_MAX = BATCH_NS
 """Longest segment, virtual nanoseconds: bounds what is lost by cancelling when an idle guest becomes busy."""
@@ -56,36 +56,6 @@ class Aim:
     """The last bytes sent, the last of them by somebody on the way."""
     instret: int | None = None
     """Instructions retired."""
-
-
-_DATE = re.compile(r"\[(\d{1,10})\.(\d{9}) s, instruction \d+\] ", re.ASCII)
-
-
-def _dated(vns: int, machine: int, line: str) -> tuple[int, int, str]:
-    """A line of a machine's log with the time that it says itself (native/log.c), or `vns` if it says none."""
-    match = _DATE.match(line)
-    if match is None:
-        return vns, machine, line
-    return int(match[1]) * NS_PER_S + int(match[2]), machine, line[match.end() :]
-
-
-class _Sent:
-    """What one machine's console has sent since the segment began."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.marks: list[ConsoleMark] = []
-        self._total = 0
-
-    def take(self, vm: Machine) -> None:
-        if vm.console_total != self._total:
-            self._total = vm.console_total
-            self.data += vm.take_serial_bytes()
-            self.marks += vm.take_console_marks()
-
-    def clear(self) -> None:
-        self.data.clear()
-        self.marks.clear()
 
 
 class TornError(Exception):
@@ -133,9 +103,11 @@ class Driver:
         self._dead: set[int] = set()
         self._untaken = 0
         self._keyframe_work = 0
-        self._sent = [_Sent() for _ in cluster.vms]
+        self._sent = [Sent() for _ in cluster.vms]
         self.watch: Callable[[], None] = lambda: None
         """Called after every segment."""
+        self.observer = Observer()
+        """Told of everything that becomes known."""
         self.record = root
         """The branch that is being followed."""
         self.position = Position(0)
@@ -161,6 +133,11 @@ class Driver:
     def totals(self) -> tuple[int, ...]:
         """Console bytes sent, per machine."""
         return tuple(vm.console_total for vm in self.machines)
+
+    @property
+    def network_digest(self) -> str:
+        """Digest of what is not in the machines, hexadecimal."""
+        return str(self._cluster.network_digest())
 
     @property
     def work(self) -> int:
@@ -206,8 +183,11 @@ class Driver:
             snapshot = self._cluster_snapshot()
             if snapshot is None:
                 return
-            owner.keyframes.add(self._keyframe(snapshot, pinned))
+            keyframe = self._keyframe(snapshot, pinned)
+            owner.keyframes.add(keyframe)
             self._untaken += 1
+            if known is None:
+                self.observer.keyframe_taken(owner.name, keyframe)
         self._keyframe_work = self.work
         if self._untaken >= THIN_EVERY:
             self.thin()
@@ -216,7 +196,9 @@ class Driver:
         """Compare with here whenever a replay passes; costs no snapshot."""
         owner = self.record.owner(self.position)
         if owner.keyframes.at(self.position) is None:
-            owner.keyframes.add(self._keyframe(None, False))
+            keyframe = self._keyframe(None, False)
+            owner.keyframes.add(keyframe)
+            self.observer.keyframe_taken(owner.name, keyframe)
 
     def _keyframe(self, snapshot: ClusterSnapshot | None, pinned: bool) -> Keyframe:
         return Keyframe(
@@ -225,7 +207,7 @@ class Driver:
             self.totals,
             self._parts(),
             snapshot,
-            str(self._cluster.network_digest()),
+            self.network_digest,
             self.events,
             None if snapshot is None else self.witness.copy(),
             pinned,
@@ -279,7 +261,7 @@ class Driver:
                 raise DivergenceError(machine, "instructions", what, where=where)
             if str(vm.digest()) != expected.whole:
                 raise self._name_part(machine, keyframe, where)
-        network = str(self._cluster.network_digest())
+        network = self.network_digest
         if network != keyframe.network:
             what = f"digest {network[:16]}, {keyframe.network[:16]} before"
             raise DivergenceError(None, "network", what, where=where)
@@ -343,6 +325,9 @@ class Driver:
         # What an input does at once is seen before anything else happens, and before a snapshot is taken.
         self._begin_due_faults()
         self._dead = self._ended()
+        if isinstance(given, PhaseInput):
+            known = self.position < self.record.end
+            self._take_in(self.witness.enter(given.phase, self.position.vns), known)
         return taken
 
     def _begin_due_faults(self) -> None:
@@ -457,12 +442,14 @@ class Driver:
             raise _LostError
         self.position = Position(end_vns)
         if end_vns % BATCH_NS == 0:
-            self._settle()
+            self._take_in(self.witness.settle(end_vns), known)
         self._begin_due_faults()
         self._dead = self._ended()
         if not known:
             self.record.endings += endings
             self.record.end = self.position
+            for ending in endings:
+                self.observer.machine_ended(self.record.name, ending)
         work, sent, begin_vns = was
         self._resize_span(self.work - work, sum(self.totals) - sent, end_vns - begin_vns)
 
@@ -606,17 +593,18 @@ class Driver:
             sent.clear()
             if not known:
                 room = max(LOG_LINES_MAX - len(self.record.log), 0)
-                self.record.log += [_dated(vm.vns, machine, line) for line in lines[:room]]
+                self.record.log += [dated(vm.vns, machine, line) for line in lines[:room]]
         return True
 
-    def _settle(self) -> None:
-        """Put what happened since the last multiple of BATCH_NS in order; compare it with what is known of it."""
-        events, failures = self.witness.settle(self.position.vns)
+    def _take_in(self, seen: Seen, known: bool) -> None:
+        """What happened up to here, in order: keep it, or compare it with what is known of it."""
+        events, failures = seen
         log, start = self.record.events, self.events
         self.events += len(events)
-        if start >= log.total:
+        if not known:
             log.append(events)
             self.record.failures += failures
+            self.observer.happened(self.record.name, start, self.position, events, failures)
             return
         before = log.read(start, self.events)
         if events[: EVENTS_MAX - start] != before:

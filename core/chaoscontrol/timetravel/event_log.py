@@ -17,14 +17,14 @@ class EventLog:
 
     def __init__(self, parent: "EventLog | None" = None, base: int = 0) -> None:
         self._parent = parent
-        self._base = base
+        self.base = base
         """Events before this one belong to the parent."""
         self._events: list[Event] = []
 
     @property
     def total(self) -> int:
         """Events known so far."""
-        return self._base + len(self._events)
+        return self.base + len(self._events)
 
     def append(self, events: Sequence[Event]) -> None:
         """Add what happened next."""
@@ -35,7 +35,7 @@ class EventLog:
         end = min(end, self.total)
         if start < 0 or start >= end:
             return []
-        own = self._events[max(start - self._base, 0) : max(end - self._base, 0)]
-        if self._parent is None or start >= self._base:
+        own = self._events[max(start - self.base, 0) : max(end - self.base, 0)]
+        if self._parent is None or start >= self.base:
             return own
-        return self._parent.read(start, min(end, self._base)) + own
+        return self._parent.read(start, min(end, self.base)) + own

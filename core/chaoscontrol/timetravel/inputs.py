@@ -6,6 +6,7 @@ by the same function when it is given and when it is repeated.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,23 @@ class SeedInput:
     """64 bits."""
 
 
-Input = ConsoleInput | AgentInput | FaultInput | ScheduleInput | SeedInput
+class Phase(enum.StrEnum):
+    """What a test says of the history from here on; the guests notice nothing."""
+
+    HEALED = "healed"
+    """Every fault has ended: the quiet phase begins."""
+    SETTLED = "settled"
+    """The quiet phase is over: what must hold eventually holds now or never."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseInput:
+    """The properties are told of a phase, after everything that happened before it."""
+
+    phase: Phase
+
+
+Input = ConsoleInput | AgentInput | FaultInput | ScheduleInput | SeedInput | PhaseInput
 
 
 def machine_of(given: Input) -> int | None:
@@ -81,6 +98,8 @@ def apply(given: Input, cluster: Cluster) -> Input | None:
             cluster.set_schedule(schedule)
         case SeedInput(seed):
             cluster.reseed(seed)
+        case PhaseInput():
+            pass  # for the witness
     return given
 
 
@@ -99,3 +118,5 @@ def describe(given: Input) -> str:
             return f"a schedule of {len(schedule.faults)} faults"
         case SeedInput(seed):
             return f"new seed {seed}"
+        case PhaseInput(phase):
+            return f"the cluster counts as {phase}"

@@ -24,6 +24,7 @@ from chaoscontrol.timetravel.event_log import EventLog
 from chaoscontrol.timetravel.inputs import Input, machine_of
 from chaoscontrol.timetravel.keyframes import Keyframe
 from chaoscontrol.timetravel.moment import BRANCH_NAME, Moment, Position, format_seconds
+from chaoscontrol.timetravel.observer import Observer
 from chaoscontrol.timetravel.witness import Failure, Witness
 
 ROOT_NAME = "main"
@@ -76,6 +77,7 @@ class BranchHead:
         if taken is not None:
             self._record.inputs.append(taken)
             self._record.end = self._driver.position
+            self._driver.observer.input_given(self._record.name, taken)
         return taken
 
 
@@ -151,6 +153,11 @@ class Multiverse:
     def machines(self) -> Sequence[Machine]:
         """For looking at; only this object may run them or write to them."""
         return self._driver.machines
+
+    @property
+    def network_digest(self) -> str:
+        """Digest of what is not in the machines, hexadecimal."""
+        return self._driver.network_digest
 
     def moment(self, *, remember: bool = False) -> Moment:
         """The cursor as a value. `remember`: name the part that differs should a replay ever not come back to it."""
@@ -253,6 +260,7 @@ class Multiverse:
         record = BranchRecord(name, parent, moment, driver.position, driver.position, consoles, events)
         self._records[name] = record
         driver.record = record
+        driver.observer.branch_made(name, parent.name, driver.position)
         return BranchHead(self, record, driver)
 
     def _free_name(self) -> str:
@@ -270,6 +278,12 @@ class Multiverse:
     def watch(self, callback: Callable[[], None]) -> None:
         """Call `callback` now and then while moving, from the moving thread; `position` says how far it got."""
         self._driver.watch = callback
+
+    def observe(self, observer: Observer, *, told: bool = False) -> None:
+        """Tell `observer` what becomes known; it replaces the one before. `told`: it needs not hear what is known."""
+        for record in () if told else self._records.values():
+            _tell(record, observer)
+        self._driver.observer = observer
 
     def run_to(self, vns: int) -> None:
         """Go forward to virtual time `vns`, nanoseconds, after the inputs of that instant."""
@@ -460,3 +474,20 @@ class Multiverse:
         except ChaosControlError:
             driver.come_back(record, origin)
             raise
+        finally:
+            driver.observer.moved()
+
+
+def _tell(record: BranchRecord, observer: Observer) -> None:
+    """What is known of one branch."""
+    parent = record.parent_moment.branch if record.parent_moment is not None else None
+    observer.branch_made(record.name, parent, record.start)
+    for given in record.inputs:
+        observer.input_given(record.name, given)
+    for ending in record.endings:
+        observer.machine_ended(record.name, ending)
+    events = record.events.read(record.events.base, record.events.total)
+    if events or record.failures:
+        observer.happened(record.name, record.events.base, record.end, events, record.failures)
+    for keyframe in record.keyframes:
+        observer.keyframe_taken(record.name, keyframe)

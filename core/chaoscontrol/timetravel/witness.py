@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from chaoscontrol.events import ConsoleLines, Event, EventKind, machine_events
 from chaoscontrol.oracle import At, OracleReport, PropertyOracle
 from chaoscontrol.protocol import SdkEvent
+from chaoscontrol.timetravel.inputs import Phase
 
 if TYPE_CHECKING:
     from chaoscontrol.cluster import SimulationController
@@ -54,6 +55,10 @@ class Witness:
 
     def settle(self, vns: int) -> Seen:
         """Everything up to `vns`, a multiple of BATCH_NS, was taken in: put it in order and judge it."""
+        return Seen([], [])
+
+    def enter(self, phase: Phase, vns: int) -> Seen:
+        """As settle(), at any `vns`; then a phase begins."""
         return Seen([], [])
 
     def discard(self) -> None:
@@ -110,6 +115,15 @@ class ClusterWitness(Witness):
     def settle(self, vns: int) -> Seen:
         events, self._pending = self.pending(), []
         self._oracle.feed(events, vns)
+        return Seen(events, self._new_failures(events))
+
+    def enter(self, phase: Phase, vns: int) -> Seen:
+        events, self._pending = self.pending(), []
+        self._oracle.feed(events, vns)
+        if phase is Phase.HEALED:
+            self._oracle.healed(vns)
+        else:
+            self._oracle.settled(vns)
         return Seen(events, self._new_failures(events))
 
     def _new_failures(self, events: list[Event]) -> list[Failure]:
