@@ -1,0 +1,361 @@
+"""Recording: what a file says, read lazily. Opening reads the heads of all frames and the tree; nothing else.
+
+Every read checks what it reads, and whatever is wrong is a RecordingError that names the file and the offset. Nothing
+here runs a machine: see replay.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from chaoscontrol.events import Event, EventKind
+from chaoscontrol.protocol import Command, SdkEvent
+from chaoscontrol.recording import records
+from chaoscontrol.recording.errors import RecordingError
+from chaoscontrol.recording.fields import Fields, Place, unpack
+from chaoscontrol.recording.frames import PAYLOAD_BYTES_MAX, FrameFile, FrameKind, encode_frame
+from chaoscontrol.recording.header import Header, decode_header
+from chaoscontrol.timetravel import Ending, Failure, GivenInput, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chaoscontrol.recording.frames import Damage
+
+TREE_BYTES_MAX = 64 << 20
+"""Of all tree frames together, inflated: what is kept in memory of a recording."""
+
+_ASSERTIONS = (Command.ALWAYS, Command.SOMETIMES, Command.REACHABLE, Command.UNREACHABLE)
+FILTERS: dict[str, Callable[[Event], bool]] = {
+    "console": lambda event: event.kind is EventKind.CONSOLE,
+    "faults": lambda event: event.kind is EventKind.FAULT,
+    "assertions": lambda event: isinstance(event.data, SdkEvent) and event.data.command in _ASSERTIONS,
+    "bugs": lambda event: isinstance(event.data, SdkEvent) and event.data.failed,
+    "network": lambda event: event.kind is EventKind.NETWORK,
+}
+"""Words for which events are wanted. Failures of host properties are no events: see RecordedBranch.failures."""
+
+
+@dataclasses.dataclass(slots=True)
+class RecordedBranch:
+    """One branch, as far as it is recorded."""
+
+    number: int
+    name: str
+    parent: int | None
+    start: Position
+    end: Position
+    """The last position that the file speaks of."""
+    inputs: list[GivenInput] = dataclasses.field(default_factory=list[GivenInput])
+    endings: list[Ending] = dataclasses.field(default_factory=list[Ending])
+    failures: list[Failure] = dataclasses.field(default_factory=list[Failure])
+    remarks: list[records.Remark] = dataclasses.field(default_factory=list[records.Remark])
+    event_frames: list[int] = dataclasses.field(default_factory=list[int])
+    """Numbers of the frames with its own events, in order."""
+    checkpoint_frames: list[int] = dataclasses.field(default_factory=list[int])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Repair:
+    """What a repair kept and lost."""
+
+    frames: int
+    offset: int
+    """The damage begins at this byte."""
+    lost_bytes: int
+    why: str | None
+    """None: the file was whole."""
+
+
+class Recording:
+    """An open recording; close() it, or use it as a context manager.
+
+    `up_to_damage`: be content with what comes before the first damage. A torn end, as a killed writer leaves it, is no
+    damage. Raises RecordingError.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, up_to_damage: bool = False) -> None:
+        self._frames = FrameFile(path, up_to_damage=up_to_damage)
+        self.path = self._frames.path
+        self.end: records.End | None = None
+        """None: the recording was not closed; the program that wrote it was killed, or could not write on."""
+        self.branches: list[RecordedBranch] = []
+        """By number; the first one first."""
+        self._images: list[int] = []
+        self._tree_bytes = 0
+        try:
+            self.header = self._read_header()
+            self._read_tree(up_to_damage)
+            self._find_ends(up_to_damage)
+        except BaseException:
+            self._frames.close()
+            raise
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unmaps the file."""
+        self._frames.close()
+
+    # ---- opening ----------------------------------------------------------------------------------------------------
+
+    def _place(self, frame: int) -> Place:
+        return Place(self.path, self._frames.offsets[frame])
+
+    def _read_header(self) -> Header:
+        if not len(self._frames):
+            raise self._frames.error("there is no whole frame in it", self._frames.end)
+        if self._frames.head(0).kind != FrameKind.HEADER:
+            raise self._frames.error("the first frame is no header", self._frames.offsets[0])
+        return decode_header(self._frames.payload(0), self._place(0))
+
+    def _read_tree(self, up_to_damage: bool) -> None:
+        for number, (kind, branch, _) in enumerate(self._frames.heads()):
+            try:
+                self._look_at(number, kind, branch)
+            except RecordingError as error:
+                if not up_to_damage:
+                    raise
+                self._frames.cut(number, error.what)
+                return
+
+    def _look_at(self, number: int, kind: int, branch: int) -> None:
+        frames = self._frames
+        if self.end is not None or (kind == FrameKind.HEADER) != (number == 0):
+            raise frames.error(f"a frame of kind {kind} cannot stand here", frames.offsets[number])
+        match kind:
+            case FrameKind.EVENTS:
+                self._branch(branch, number).event_frames.append(number)
+            case FrameKind.CHECKPOINTS:
+                self._branch(branch, number).checkpoint_frames.append(number)
+            case FrameKind.TREE:
+                self._tree_bytes += frames.head(number).inflated_bytes
+                if self._tree_bytes > TREE_BYTES_MAX:
+                    raise frames.error(f"its tree has more than {TREE_BYTES_MAX} bytes", frames.offsets[number])
+                for record in records.decode_tree(frames.payload(number), self._place(number)):
+                    self._add(record, number)
+            case FrameKind.IMAGE:
+                self._images.append(number)
+            case FrameKind.END:
+                self.end = records.decode_end(frames.payload(number), self._place(number))
+                if self.end.frames != number:
+                    self._place(number).fail(f"{number} frames come before the end, which says {self.end.frames}")
+            case FrameKind.HEADER:
+                pass
+            case _:
+                raise frames.error(f"there is no kind {kind} of frames", frames.offsets[number])
+
+    def _branch(self, number: int, frame: int) -> RecordedBranch:
+        if number >= len(self.branches):
+            raise self._frames.error(f"a frame speaks of branch {number}, not known yet", self._frames.offsets[frame])
+        return self.branches[number]
+
+    def _add(self, record: records.TreeRecord, frame: int) -> None:
+        if isinstance(record, records.BranchMade):
+            self._add_branch(record, frame)
+            return
+        branch = self._branch(record.branch, frame)
+        match record:
+            case records.InputGiven(_, given):
+                if given.at < (branch.inputs[-1].after if branch.inputs else branch.start):
+                    raise self._frames.error("an input comes before its predecessor", self._frames.offsets[frame])
+                branch.inputs.append(given)
+                branch.end = max(branch.end, given.after)
+            case records.MachineEnded(_, ending):
+                branch.endings.append(ending)
+            case records.PropertyBroken(_, failure):
+                branch.failures.append(failure)
+            case records.Remark():
+                branch.remarks.append(record)
+
+    def _add_branch(self, record: records.BranchMade, frame: int) -> None:
+        if record.branch != len(self.branches) or (record.parent is None) != (record.branch == 0):
+            raise self._frames.error(f"branch {record.branch} stands out of order", self._frames.offsets[frame])
+        if record.parent is not None:
+            parent = self._branch(record.parent, frame)
+            if record.start < parent.start:
+                raise self._frames.error("a branch begins before its parent", self._frames.offsets[frame])
+        if any(branch.name == record.name for branch in self.branches):
+            raise self._frames.error(f"there are two branches {record.name}", self._frames.offsets[frame])
+        self.branches.append(RecordedBranch(record.branch, record.name, record.parent, record.start, record.start))
+
+    def _find_ends(self, up_to_damage: bool) -> None:
+        """How far each branch is known: the last digest, input or batch of events."""
+        for branch in self.branches:
+            latest = max((self._frames.head(n).vns for n in branch.checkpoint_frames), default=0)
+            last = [n for n in branch.checkpoint_frames if self._frames.head(n).vns == latest]
+            for number in [*last, *branch.event_frames[-1:]]:
+                try:
+                    branch.end = max(branch.end, self._latest(number, branch))
+                except RecordingError:
+                    if not up_to_damage:
+                        raise
+
+    def _latest(self, number: int, branch: RecordedBranch) -> Position:
+        """The last position that a frame of events or checkpoints speaks of."""
+        if self._frames.head(number).kind == FrameKind.EVENTS:
+            return self._batch(number, branch).until
+        found = records.decode_checkpoints(self._frames.payload(number), self._place(number))
+        return max((c.position for c in found), default=branch.start)
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._frames.size
+
+    @property
+    def frames(self) -> int:
+        """How many whole frames there are."""
+        return len(self._frames)
+
+    @property
+    def damage(self) -> Damage | None:
+        """Where the readable part ends, if not at the end of the file."""
+        return self._frames.damage
+
+    @property
+    def failures(self) -> list[tuple[RecordedBranch, Failure]]:
+        """What was broken, branch by branch."""
+        return [(branch, failure) for branch in self.branches for failure in branch.failures]
+
+    def branch(self, name: str) -> RecordedBranch:
+        """The branch called `name`. Raises RecordingError."""
+        for branch in self.branches:
+            if branch.name == name:
+                return branch
+        known = ", ".join(branch.name for branch in self.branches[:20])
+        raise RecordingError(f"there is no branch {name!r}", path=self.path, hint=f"branches: {known}")
+
+    def _batch(self, number: int, branch: RecordedBranch) -> records.EventBatch:
+        batch = records.decode_events(self._frames.payload(number), self._place(number))
+        if batch.branch != branch.number:
+            self._place(number).fail(f"its events are of branch {batch.branch}, its head says {branch.number}")
+        return batch
+
+    def batches(self, branch: RecordedBranch, first: int = 0, from_vns: int = 0) -> Iterator[records.EventBatch]:
+        """The branch's own events, batch by batch, from the one with event number `first` or virtual time on."""
+        frames = branch.event_frames
+        # Within a batch events are in order but for those that were reported late, so one frame before is looked at.
+        start = bisect_left(frames, from_vns, key=lambda number: self._frames.head(number).vns) if from_vns else 0
+        expected: int | None = None
+        for number in frames[max(start - 1, 0) :]:
+            batch = self._batch(number, branch)
+            if expected is not None and batch.first != expected:
+                self._place(number).fail(f"event {expected} should come, {batch.first} stands here")
+            expected = batch.first + len(batch.events)
+            if expected > first:
+                yield batch
+
+    def events(
+        self, branch: RecordedBranch, *, only: str | None = None, from_vns: int = 0, to_vns: int | None = None
+    ) -> Iterator[tuple[int, Event]]:
+        """(number, event) of the branch's own events; `only`: one of FILTERS."""
+        wanted = None if only is None else FILTERS[only]
+        for batch in self.batches(branch, from_vns=from_vns):
+            for number, event in enumerate(batch.events, batch.first):
+                inside = event.vns >= from_vns and (to_vns is None or event.vns <= to_vns)
+                if inside and (wanted is None or wanted(event)):
+                    yield number, event
+
+    def checkpoints(self, branch: RecordedBranch) -> list[records.Checkpoint]:
+        """The branch's own positions with known digests, in order."""
+        found: dict[Position, records.Checkpoint] = {}
+        for number in branch.checkpoint_frames:
+            place = self._place(number)
+            for checkpoint in records.decode_checkpoints(self._frames.payload(number), place):
+                if checkpoint.branch != branch.number or len(checkpoint.parts) != self.header.config.num_vms:
+                    place.fail(f"a checkpoint is not of branch {branch.number} of this cluster")
+                found.setdefault(checkpoint.position, checkpoint)
+        return [found[position] for position in sorted(found)]
+
+    def image_pieces(self, image: int) -> Iterator[bytes]:
+        """An embedded image, inflated, piece by piece; `image` is its place in the header."""
+        expected, size = 0, self.header.images[image].size
+        for number in self._images:
+            place = self._place(number)
+            fields = Fields(unpack(self._frames.payload(number), place), 3, "image", place)
+            which, at, piece = fields.whole("image"), fields.whole("at"), fields.binary("piece", PAYLOAD_BYTES_MAX)
+            if which != image:
+                continue
+            if at != expected or at + len(piece) > size:
+                place.fail(f"bytes {expected} on of an image should come, {at} on stand here")
+            expected += len(piece)
+            yield piece
+        if expected != size:
+            what = f"its {self.header.images[image].role} image has {expected} of {size} bytes"
+            raise self._frames.error(what, self._frames.end)
+
+    # ---- keeping ----------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes what is readable to another file, closed. Raises RecordingError; `path` is then as it was."""
+        self._save(os.fspath(path), len(self._frames))
+
+    def _save(self, path: str, keep: int) -> None:
+        """The first `keep` frames and an end."""
+        whole = self.end is not None and keep == len(self._frames)
+        body = keep - 1 if whole else keep
+        end = self.end if whole and self.end is not None else records.End(body, self._count_events(body), False)
+        partial = f"{path}.partial"
+        try:
+            with open(partial, "wb") as out:  # noqa: PTH123  written in pieces
+                self._frames.copy_to(out.write, self._frames.begin(body))
+                out.write(encode_frame(FrameKind.END, body, records.encode_end(end)))
+            os.replace(partial, path)
+        except OSError as e:
+            raise RecordingError(f"cannot be written: {e.strerror or e}", path=path) from None
+        finally:
+            if os.path.exists(partial):
+                os.unlink(partial)
+
+    def _count_events(self, frames: int) -> int:
+        count = 0
+        for branch in self.branches:
+            own = [number for number in branch.event_frames if number < frames]
+            if own:
+                first, last = self._batch(own[0], branch), self._batch(own[-1], branch)
+                count += last.first + len(last.events) - first.first
+        return count
+
+    def repair(self, path: str | os.PathLike[str]) -> Repair:
+        """Reads everything and writes what comes before the first damage to `path`, closed. Raises RecordingError."""
+        keep, why = len(self._frames), None if self.damage is None else self.damage.what
+        for number in range(keep):
+            try:
+                self._check(number)
+            except RecordingError as error:
+                keep, why = number, error.what
+                break
+        kept_bytes = self._frames.begin(keep)
+        self._save(os.fspath(path), keep)
+        return Repair(keep, kept_bytes, self.size - kept_bytes, why)
+
+    def _check(self, number: int) -> None:
+        head, place = self._frames.head(number), self._place(number)
+        payload = self._frames.payload(number)
+        match head.kind:
+            case FrameKind.EVENTS:
+                self._batch(number, self.branches[head.branch])
+            case FrameKind.CHECKPOINTS:
+                records.decode_checkpoints(payload, place)
+            case FrameKind.IMAGE:
+                unpack(payload, place)
+            case _:
+                pass  # was decoded when the file was opened
+
+
+def load_recording(path: str | os.PathLike[str], *, up_to_damage: bool = False) -> Recording:
+    """Opens a recording. Raises RecordingError."""
+    return Recording(path, up_to_damage=up_to_damage)
+
+
+__all__ = ["FILTERS", "RecordedBranch", "Recording", "Repair", "load_recording"]

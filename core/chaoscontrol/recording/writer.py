@@ -1,0 +1,289 @@
+"""Recorder: writes a history into a file while it happens. An observer of a multiverse.
+
+Owns the file. What it is told is kept until it is flushed: at every input at once, otherwise when FLUSH_S have passed
+on the caller's clock or FLUSH_ITEMS are waiting. A flush is one write of whole frames, in an order in which every
+prefix is a recording: branches and inputs, then events, then digests. So a killed process loses what was not flushed,
+and leaves at most one torn frame.
+
+The first write that fails ends the recording: the file is cut behind its last whole frame, `on_error` is told once,
+and everything after that is dropped; or, `strict`, a RecordingError is raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from chaoscontrol.recording import records
+from chaoscontrol.recording.errors import RecordingError
+from chaoscontrol.recording.fields import pack
+from chaoscontrol.recording.frames import BRANCHES_MAX, FRAMES_MAX, MAGIC, PAYLOAD_BYTES_MAX, FrameKind, encode_frame
+from chaoscontrol.recording.header import encode_header
+from chaoscontrol.timetravel import Observer, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from chaoscontrol.events import Event
+    from chaoscontrol.recording.header import Header
+    from chaoscontrol.timetravel import Ending, Failure, GivenInput, Multiverse
+    from chaoscontrol.timetravel.keyframes import Keyframe
+
+FLUSH_S = 0.1
+"""On the caller's clock: what a killed process loses at most."""
+FLUSH_ITEMS = 4096
+"""Events and digests that wait at most, so that frames stay small and a caller without a clock loses little."""
+EVENTS_PER_FRAME = 1000
+IMAGE_PIECE_BYTES = 2 << 20
+
+
+class Recorder(Observer):
+    """Records into `path`, which it replaces. Raises RecordingError if it cannot be begun.
+
+    `clock`: seconds, of any epoch; without it only FLUSH_ITEMS and flush() decide. `images`: (number, inflated bytes)
+    of those that the header calls embedded.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        header: Header,
+        *,
+        clock: Callable[[], float] | None = None,
+        images: Iterable[tuple[int, bytes | memoryview]] = (),
+        on_error: Callable[[str], None] | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.path = os.fspath(path)
+        self.failed: str | None = None
+        """Why nothing is written any more."""
+        self._clock = clock
+        self._on_error = on_error
+        self._strict = strict
+        self._numbers: dict[str, int] = {}
+        self._tree: list[records.TreeRecord] = []
+        self._events: list[records.EventBatch] = []
+        self._checkpoints: list[records.Checkpoint] = []
+        self._waiting = 0
+        self._flushed_s = clock() if clock is not None else 0.0
+        self._sequence = 0
+        self._bytes = 0
+        self._events_total = 0
+        try:
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        except (OSError, ValueError) as e:
+            reason = e.strerror or str(e) if isinstance(e, OSError) else str(e)
+            raise RecordingError(f"cannot be written: {reason}", path=self.path) from None
+        strict, self._strict = self._strict, True
+        try:
+            self._write([MAGIC, self._frame(FrameKind.HEADER, encode_header(header))])
+            for number, image in images:
+                self._embed(number, image)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._strict = strict
+
+    # ---- what is told -----------------------------------------------------------------------------------------------
+
+    def branch_made(self, name: str, parent: str | None, start: Position) -> None:
+        number = self._numbers[name] = len(self._numbers)
+        above = None if parent is None else self._numbers[parent]
+        if number >= BRANCHES_MAX:
+            self._fail(f"there are more than {BRANCHES_MAX} branches")
+            return
+        self._add_tree(records.BranchMade(number, name, above, start))
+        self.flush()
+
+    def input_given(self, branch: str, given: GivenInput) -> None:
+        self._add_tree(records.InputGiven(self._numbers[branch], given))
+        self.flush()
+
+    def happened(
+        self, branch: str, first: int, until: Position, events: Sequence[Event], failures: Sequence[Failure]
+    ) -> None:
+        number = self._numbers[branch]
+        self._add_events(number, first, until, events, pending=False)
+        for failure in failures:
+            self._add_tree(records.PropertyBroken(number, failure))
+        if failures:
+            self.flush()
+        else:
+            self._flush_if_due()
+
+    def machine_ended(self, branch: str, ending: Ending) -> None:
+        self._add_tree(records.MachineEnded(self._numbers[branch], ending))
+
+    def keyframe_taken(self, branch: str, keyframe: Keyframe) -> None:
+        self._checkpoints.append(records.Checkpoint.of(self._numbers[branch], keyframe))
+        self._waiting += 1
+        self._flush_if_due()
+
+    def moved(self) -> None:
+        self._flush_if_due()
+
+    def remark(self, branch: str, position: Position, text: str, *, is_mark: bool = False) -> None:
+        """A person's note on a position, or its name."""
+        self._add_tree(records.Remark(self._numbers[branch], position, text[: records.NOTE_MAX], is_mark))
+        self.flush()
+
+    def _add_tree(self, record: records.TreeRecord) -> None:
+        self._tree.append(record)
+        self._waiting += 1
+
+    def _add_events(self, branch: int, first: int, until: Position, events: Sequence[Event], *, pending: bool) -> None:
+        if not events:
+            return
+        last = self._events[-1] if self._events else None
+        follows = last is not None and last.branch == branch and last.first + len(last.events) == first
+        if last is not None and follows and not pending and len(last.events) < EVENTS_PER_FRAME:
+            self._events[-1] = records.EventBatch(branch, last.first, until, False, (*last.events, *events))
+        else:
+            self._events.append(records.EventBatch(branch, first, until, pending, tuple(events)))
+        self._waiting += len(events)
+        self._events_total += len(events)
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def _flush_if_due(self) -> None:
+        late = self._clock is not None and self._clock() - self._flushed_s >= FLUSH_S
+        if self._waiting and (late or self._waiting >= FLUSH_ITEMS):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits; the system has it then."""
+        tree, self._tree = self._tree, []
+        events, self._events = self._events, []
+        checkpoints, self._checkpoints = self._checkpoints, []
+        self._waiting = 0
+        if self._clock is not None:
+            self._flushed_s = self._clock()
+        if self.failed is None and (tree or events or checkpoints):
+            self._write([*self._tree_frames(tree), *self._event_frames(events), *self._checkpoint_frames(checkpoints)])
+
+    def _tree_frames(self, tree: list[records.TreeRecord]) -> list[bytes]:
+        if not tree:
+            return []
+        payload = records.encode_tree(tree)
+        if len(payload) <= PAYLOAD_BYTES_MAX:
+            return [self._frame(FrameKind.TREE, payload)]
+        if len(tree) == 1:
+            raise RecordingError(f"a single record of {len(payload)} bytes does not fit a frame", path=self.path)
+        middle = len(tree) // 2
+        return [*self._tree_frames(tree[:middle]), *self._tree_frames(tree[middle:])]
+
+    def _event_frames(self, batches: list[records.EventBatch]) -> list[bytes]:
+        frames: list[bytes] = []
+        for batch in batches:
+            for at in range(0, len(batch.events), EVENTS_PER_FRAME):
+                piece = batch.events[at : at + EVENTS_PER_FRAME]
+                part = records.EventBatch(batch.branch, batch.first + at, batch.until, batch.pending, piece)
+                frames += self._event_frame(part)
+        return frames
+
+    def _event_frame(self, batch: records.EventBatch) -> list[bytes]:
+        payload = records.encode_events(batch)
+        if len(payload) <= PAYLOAD_BYTES_MAX:
+            vns = max(event.vns for event in batch.events)
+            return [self._frame(FrameKind.EVENTS, payload, branch=batch.branch, vns=vns)]
+        half = len(batch.events) // 2
+        assert half, "an event has at most some thousand bytes"
+        parts = ((batch.first, batch.events[:half]), (batch.first + half, batch.events[half:]))
+        return [
+            frame
+            for first, events in parts
+            for frame in self._event_frame(records.EventBatch(batch.branch, first, batch.until, batch.pending, events))
+        ]
+
+    def _checkpoint_frames(self, checkpoints: list[records.Checkpoint]) -> list[bytes]:
+        frames: list[bytes] = []
+        while checkpoints:
+            branch = checkpoints[0].branch
+            count = next((at for at, c in enumerate(checkpoints) if c.branch != branch), len(checkpoints))
+            # 256 machines make 16 KiB each.
+            piece, checkpoints = checkpoints[: min(count, 128)], checkpoints[min(count, 128) :]
+            vns = max(c.position.vns for c in piece)
+            payload = records.encode_checkpoints(piece)
+            frames.append(self._frame(FrameKind.CHECKPOINTS, payload, branch=branch, vns=vns))
+        return frames
+
+    def _frame(self, kind: FrameKind, payload: bytes, *, branch: int = 0, vns: int = 0) -> bytes:
+        frame = encode_frame(kind, self._sequence, payload, branch=branch, vns=vns)
+        self._sequence += 1
+        return frame
+
+    def _embed(self, number: int, image: bytes | memoryview) -> None:
+        for at in range(0, len(image), IMAGE_PIECE_BYTES):
+            piece = bytes(image[at : at + IMAGE_PIECE_BYTES])
+            self._write([self._frame(FrameKind.IMAGE, pack([number, at, piece]))])
+
+    def _write(self, frames: list[bytes]) -> None:
+        """All of `frames`, or none of what follows the last whole one."""
+        if self._sequence > FRAMES_MAX - 2:
+            self._fail(f"there are more than {FRAMES_MAX} frames")
+            return
+        rest = memoryview(b"".join(frames))
+        written = 0
+        try:
+            while written < len(rest):
+                written += os.write(self._fd, rest[written:])
+        except OSError as e:
+            self._cut(frames, written)
+            self._fail(e.strerror or str(e))
+            return
+        self._bytes += written
+
+    def _cut(self, frames: list[bytes], written: int) -> None:
+        """Leaves the file with whole frames only."""
+        for frame in frames:
+            if len(frame) > written:
+                break
+            self._bytes += len(frame)
+            written -= len(frame)
+        with contextlib.suppress(OSError):  # then its end is torn, which readers know
+            os.ftruncate(self._fd, self._bytes)
+
+    def _fail(self, why: str) -> None:
+        self.failed = why
+        message = RecordingError(
+            f"recording has stopped: {why}", path=self.path, hint="what is in the file so far is whole"
+        )
+        if self._strict:
+            raise message
+        if self._on_error is not None:
+            self._on_error(str(message))
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    def finish(self, multiverse: Multiverse) -> None:
+        """Digests of where the cursor is, at the end of a branch, and what happened since the last judgement."""
+        if self.failed is not None or not multiverse.at_end:
+            return
+        multiverse.moment(remember=True)
+        pending = multiverse.witness.pending()
+        if pending:
+            branch = self._numbers[multiverse.branch.name]
+            self._add_events(branch, multiverse.events_total, multiverse.position, pending, pending=True)
+
+    def close(self) -> None:
+        """Write what waits and the end; does nothing the second time."""
+        if self._fd < 0:
+            return
+        try:
+            self.flush()
+            if self.failed is None:
+                end = records.End(self._sequence, self._events_total, True)
+                self._write([self._frame(FrameKind.END, records.encode_end(end))])
+        finally:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+__all__ = ["FLUSH_S", "Recorder"]
