@@ -3,6 +3,7 @@
 docs/recording-format.md has the format.
 """
 
+from chaoscontrol.recording.branch import RecordedRun, record_branch
 from chaoscontrol.recording.confidence import upper_bound
 from chaoscontrol.recording.errors import RecordingError
 from chaoscontrol.recording.header import Header, Image, Judge
@@ -21,6 +22,7 @@ __all__ = [
     "Judge",
     "Rebuilt",
     "RecordedBranch",
+    "RecordedRun",
     "Recorder",
     "Recording",
     "RecordingError",
@@ -31,5 +33,6 @@ __all__ = [
     "load_recording",
     "make_header",
     "rebuild",
+    "record_branch",
     "upper_bound",
 ]

@@ -62,6 +62,8 @@ class Phase(enum.StrEnum):
     """Every fault has ended: the quiet phase begins."""
     SETTLED = "settled"
     """The quiet phase is over: what must hold eventually holds now or never."""
+    JUDGED = "judged"
+    """What happened up to here is judged now, not at the next multiple of BATCH_NS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class ClusterWitness(Witness):
         self._oracle.feed(events, vns)
         if phase is Phase.HEALED:
             self._oracle.healed(vns)
-        else:
+        elif phase is Phase.SETTLED:
             self._oracle.settled(vns)
         return Seen(events, self._new_failures(events))
 
