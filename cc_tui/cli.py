@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cc_tui import diagnostics
+from cc_tui import cli_recordings, diagnostics
 from cc_tui.diagnostics import ExitCode, ExitError
 from chaoscontrol import __version__
 
@@ -27,6 +27,7 @@ Examples:
   cc-tui --scenario raft                     three Raft nodes; inject faults with f
   cc-tui --kernel vmlinux --initrd my.cpio   your own guest
   cc-tui boot vmlinux my.cpio --until ready  without the interface
+  cc-tui --scenario raft --record my.ccrec   record the session; look at it with info, events, replay
   cc-tui --batch --scenario raft --time 600s search for faults that break the raft guest
 
 \b
@@ -81,6 +82,10 @@ _FILES = (
 
 
 _SCENARIO = click.option("--scenario", metavar="NAME", help="What to run: a name, name/variant, or a .toml file.")
+_RECORD = (
+    click.option("--record", metavar="FILE", help="Record the session into FILE, as .ccrec, while it goes on."),
+    click.option("--self-contained", is_flag=True, help="Recording: put the guest images into it."),
+)
 _SCHEDULE = click.option("--schedule", metavar="FILE", help="Faults to come, a TOML file.")
 _BATCH = (
     click.option("--batch", is_flag=True, help="Search for faults that break a scenario, without the interface."),
@@ -178,7 +183,7 @@ def _run_batch(ctx: click.Context, batch: dict[str, Any], others: dict[str, Any]
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@_with(_vms_option(1), *_FILES, *_GUEST, _SCENARIO, _SCHEDULE, *_BATCH)
+@_with(_vms_option(1), *_FILES, *_GUEST, _SCENARIO, _SCHEDULE, *_RECORD, *_BATCH)
 @click.version_option(__version__, message="cc-tui %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, **options: Any) -> None:
@@ -190,7 +195,12 @@ def cli(ctx: click.Context, **options: Any) -> None:
         return
     batch = {name: options.pop(name) for name in _BATCH_NAMES}
     schedule = options.pop("schedule")
+    record = {name: options.pop(name) for name in ("record", "self_contained")}
+    if record["self_contained"] and record["record"] is None:
+        raise click.UsageError("--self-contained needs --record")
     if batch.pop("batch"):
+        if record["record"] is not None:
+            raise click.UsageError("--record is for the interface; --batch keeps what fails by itself")
         if schedule is not None:
             raise click.UsageError("--schedule cannot be given with --batch, which draws its own")
         raise ExitError(_run_batch(ctx, batch, options))
@@ -201,7 +211,7 @@ def cli(ctx: click.Context, **options: Any) -> None:
         _refuse_what_the_scenario_says(ctx)
     from cc_tui.options import launch_options
 
-    launch = launch_options(**options, scenario=batch["scenario"], schedule=schedule, given=_given(ctx))
+    launch = launch_options(**options, **record, scenario=batch["scenario"], schedule=schedule, given=_given(ctx))
     if not _has_terminal():
         diagnostics.error("the interface needs a terminal; without one use `cc-tui boot` or `cc-tui demo`")
         raise ExitError(ExitCode.USAGE)
@@ -274,6 +284,9 @@ def doctor(as_json: bool) -> None:
     code = print_findings(as_json=as_json)
     if code:
         raise ExitError(code)
+
+
+cli_recordings.add_commands(cli, _DEBUG, TIME)
 
 
 def run_command_line(words: list[str]) -> None:

@@ -11,8 +11,12 @@ from chaoscontrol.scenario import Scenario, load_scenario
 from chaoscontrol.timetravel import ClusterWitness
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cc_tui.options import LaunchOptions
+    from chaoscontrol.faults import FaultSchedule
     from chaoscontrol.oracle import HostProperty
+    from chaoscontrol.recording import Recorder
 
 
 class Opened(NamedTuple):
@@ -51,10 +55,8 @@ def configure(options: LaunchOptions) -> tuple[SimulationConfig, list[HostProper
 
 def open_cluster(options: LaunchOptions) -> Opened:
     """Make the cluster. Raises ChaosControlError."""
-    from cc_tui.commands.faults import read_schedule
-
     config, properties, scenario = configure(options)
-    schedule = read_schedule(options.schedule) if options.schedule is not None else scenario and scenario.schedule
+    schedule = _schedule_of(options, scenario)
     if schedule:
         schedule.check(config.num_vms)
     cluster = SimulationController(config)
@@ -67,6 +69,32 @@ def open_cluster(options: LaunchOptions) -> Opened:
         raise
     kernel = str(config.kernel_path)
     return Opened(cluster, witness, kernel, describe(options))
+
+
+def _schedule_of(options: LaunchOptions, scenario: Scenario | None) -> FaultSchedule | None:
+    """The faults to come: those of the file, otherwise the scenario's."""
+    from cc_tui.commands.faults import read_schedule
+
+    if options.schedule is not None:
+        return read_schedule(options.schedule)
+    return None if scenario is None else scenario.schedule
+
+
+def open_recorder(options: LaunchOptions, clock: Callable[[], float]) -> Recorder | None:
+    """What records the session, if that is asked for. Raises ChaosControlError."""
+    if options.record is None:
+        return None
+    from chaoscontrol.recording import Judge, Recorder, embedded_images, make_header
+
+    config, _, scenario = configure(options)
+    header = make_header(
+        config,
+        heading=describe(options),
+        judge=None if scenario is None else Judge.of(scenario),
+        schedule=_schedule_of(options, scenario),
+        self_contained=options.self_contained,
+    )
+    return Recorder(options.record, header, clock=clock, images=embedded_images(header, config))
 
 
 def describe(options: LaunchOptions) -> str:

@@ -94,6 +94,10 @@ class LaunchOptions(Record):
     """A scenario's name or file, which then says what the machines are. None: the options do."""
     schedule: str | None = None
     """A file of faults to come."""
+    record: str | None = None
+    """A file to record the session into."""
+    self_contained: bool = False
+    """Whether the recording holds the images."""
     given: tuple[str, ...] = ()
     """Names of the options that were given; the others are the scenario's to say."""
 
@@ -137,6 +141,8 @@ def launch_options(
     vcpu: str = "soft",
     scenario: str | None = None,
     schedule: str | None = None,
+    record: str | None = None,
+    self_contained: bool = False,
     given: tuple[str, ...] = (),
 ) -> LaunchOptions:
     """The options from what the command line gives; cmdline None is the default one, append comes after it."""
@@ -151,6 +157,8 @@ def launch_options(
         vcpu=vcpu,
         scenario=scenario,
         schedule=schedule,
+        record=record,
+        self_contained=self_contained,
         given=given,
     )
 

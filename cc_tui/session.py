@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cc_tui.commands import Bench, Command, CommandError, EngineCommand, Notice, carry_out, parse, parse_script
 from cc_tui.commands.engine import Pause, Source, Type
@@ -23,6 +23,9 @@ from cc_tui.pictures import CODE_BYTES, MachineView, SessionView
 from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.registers import Registers
 from chaoscontrol.timetravel import CancelledError, Failure, Multiverse, Position, Witness
+
+if TYPE_CHECKING:
+    from chaoscontrol.recording import Recorder
 
 PUBLISH_S = 0.05
 """Least time between two pictures while something is under way."""
@@ -80,10 +83,20 @@ class Session:
     """Start it with `start`, end it with `close`; or use it as a context manager."""
 
     def __init__(
-        self, cluster: Any, witness: Witness | None = None, *, heading: str = "a cc-tui session", **multiverse: int
+        self,
+        cluster: Any,
+        witness: Witness | None = None,
+        *,
+        heading: str = "a cc-tui session",
+        recorder: "Recorder | None" = None,
+        **multiverse: int,
     ) -> None:
-        """`multiverse`: what Multiverse takes besides cluster and witness. Raises ChaosControlError."""
+        """`recorder` is closed with the session. `multiverse`: what Multiverse takes besides cluster and witness.
+
+        Raises ChaosControlError.
+        """
         self._cluster = cluster
+        self._recorder = recorder
         self._multiverse = Multiverse(cluster, witness, **multiverse)
         self._looker = Looker(cluster)
         self._bench = Bench(self._multiverse, cluster.config.quantum_ns, self._notify, heading)
@@ -104,6 +117,10 @@ class Session:
         self.view = self._picture(at_rest=True)
         """The latest picture."""
         self._multiverse.watch(self._moved)
+        self._marks_recorded = set[str]()
+        if recorder is not None:
+            recorder.on_error = self._warn
+            self._multiverse.observe(recorder)
 
     def __enter__(self) -> "Session":
         self.start()
@@ -135,7 +152,27 @@ class Session:
         if self._thread.is_alive():
             self._multiverse.cancel()
             self._thread.join()
-        self._cluster.close()
+        try:
+            self._end_recording()
+        finally:
+            self._cluster.close()
+
+    def _end_recording(self) -> None:
+        if self._recorder is None:
+            return
+        try:
+            if self._crash is None:
+                self._record_marks()
+                self._recorder.finish(self._multiverse)
+        finally:
+            self._recorder.close()
+
+    def _record_marks(self) -> None:
+        assert self._recorder is not None
+        for name, mark in self._bench.marks.items():
+            if name not in self._marks_recorded:
+                self._marks_recorded.add(name)
+                self._recorder.remark(mark.branch, mark.position, name, is_mark=True)
 
     def submit(self, command: EngineCommand) -> "Future[None]":
         """Post a command; the future has its ChaosControlError. Pausing also cancels what is under way."""
@@ -211,6 +248,9 @@ class Session:
         for callback in self._subscribers:
             callback(event)
 
+    def _warn(self, message: str) -> None:
+        self._notify(Notice(message, "error"))
+
     def _notify(self, notice: Notice) -> None:
         self._emit(notice)
 
@@ -262,6 +302,9 @@ class Session:
                 self._busy = None
             if self._bench.running and (not was_running or job.command.moves):
                 self._start_pacing()
+            if self._recorder is not None:
+                self._record_marks()
+                self._recorder.flush()
             if self._watch.reported:
                 self._emit(Finished())
             self._publish()
@@ -341,6 +384,8 @@ class Session:
                 self._notify(Notice(f"vm{ending.machine} stopped: {ending.kind}", "warning"))
         self._tell_failures(multiverse.failures()[failures:])
         if not self._bench.running:
+            if self._recorder is not None:
+                self._recorder.flush()
             self._publish()
         elif self._watch.due():
             self._publish(at_rest=False)

@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -108,12 +109,17 @@ class CcApp(App[None], inherit_bindings=False):
 
 def run_app(options: "LaunchOptions") -> int:
     """Open the interface on a cluster; returns the process's exit code. Raises ChaosControlError before it opens."""
-    from cc_tui.opening import open_cluster
+    from cc_tui.opening import open_cluster, open_recorder
 
     settings = load_settings(quantum_ns=options.quantum_ns)
     check_remapping(settings.keys, settings.where)
     opened = open_cluster(options)
-    session = Session(opened.cluster, opened.witness, heading=opened.heading)
+    try:
+        recorder = open_recorder(options, time.monotonic)
+    except BaseException:
+        opened.cluster.close()
+        raise
+    session = Session(opened.cluster, opened.witness, heading=opened.heading, recorder=recorder)
     try:
         app = CcApp(session, settings, kernel=opened.kernel, run=settings.running)
         app.run()

@@ -74,7 +74,7 @@ def record_branch(
     try:
         witness = ClusterWitness(cluster, PropertyOracle(scenario.properties()))
         multiverse = Multiverse(cluster, witness, keyframe_insns=CHECKPOINT_INSNS)
-        with Recorder(path, header, clock=clock, images=embedded_images(header), strict=True) as recorder:
+        with Recorder(path, header, clock=clock, images=embedded_images(header, config), strict=True) as recorder:
             multiverse.observe(recorder)
             run = _Run(multiverse, cluster, scenario, stop_at_failure)
             run.to_ready()

@@ -235,6 +235,21 @@ class Recording:
         known = ", ".join(branch.name for branch in self.branches[:20])
         raise RecordingError(f"there is no branch {name!r}", path=self.path, hint=f"branches: {known}")
 
+    def owner(self, branch: RecordedBranch, position: Position) -> RecordedBranch:
+        """The branch of its line that `position` belongs to: the oldest one that reaches it."""
+        line = [branch]
+        while line[-1].parent is not None:
+            line.append(self.branches[line[-1].parent])
+        for above, below in zip(line[:0:-1], line[-2::-1], strict=True):
+            if position <= below.start:
+                return above
+        return branch
+
+    def position(self, branch: RecordedBranch, vns: int) -> Position:
+        """Virtual time `vns` of a branch's line, after all inputs that were given then."""
+        owner = self.owner(branch, Position(vns))
+        return Position(vns, sum(given.at.vns == vns for given in owner.inputs))
+
     def _batch(self, number: int, branch: RecordedBranch) -> records.EventBatch:
         batch = records.decode_events(self._frames.payload(number), self._place(number))
         if batch.branch != branch.number:

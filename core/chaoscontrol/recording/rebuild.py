@@ -85,7 +85,7 @@ def make_header(
     self_contained: bool = False,
 ) -> Header:
     """The header of a recording of the cluster that `config` describes. Raises UsageError for images."""
-    images = tuple(Image(role, path, *identify(path), self_contained) for role, path in _files(config))
+    images = tuple(Image(role, _name(path), *identify(path), self_contained) for role, path in _files(config))
     made = Header(__version__, heading, _without_files(config), images, judge or Judge())
     return made if schedule is None else dataclasses.replace(made, schedule=schedule)
 
@@ -96,11 +96,19 @@ def _without_files(config: SimulationConfig) -> SimulationConfig:
     return dataclasses.replace(config, **host_only, vm_config=vm)
 
 
-def embedded_images(header: Header) -> Iterable[tuple[int, bytes | memoryview]]:
-    """What a Recorder wants of the images that the header calls embedded, read from their files."""
+def _name(path: str) -> str:
+    """What a person knows an image file by: the name of an included one, or its path."""
+    if os.path.realpath(os.path.dirname(path)) == os.path.realpath(images_dir()):
+        return os.path.basename(path)
+    return path
+
+
+def embedded_images(header: Header, config: SimulationConfig) -> Iterable[tuple[int, bytes | memoryview]]:
+    """What a Recorder wants of the images that the header calls embedded, read from the files of `config`."""
+    files = dict(_files(config))
     for number, image in enumerate(header.images):
         if image.embedded:
-            yield number, loader.read_source(image.name, image.role)[1]
+            yield number, loader.read_source(files[image.role], image.role)[1]
 
 
 # ---- from a header ---------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class Compared:
 class Replay:
     """Replays of one recording on one cluster, which stands at virtual time 0.
 
-    The cluster's branches get the recorded names; `stop_vns` ends every branch there. Use it once.
+    The cluster's branches get the recorded names.
     """
 
     def __init__(self, recording: Recording, multiverse: Multiverse, *, progress: Progress | None = None) -> None:
@@ -124,22 +124,12 @@ class Replay:
         assert branch.parent is not None
         return self._recording.branches[branch.parent]
 
-    def repeatedly(self, branch: RecordedBranch, start: Position, end: Position) -> Iterator[Compared | Difference]:
-        """From `start`, again and again: what each repetition compared, or where it first differed.
-
-        The way to `start` is compared too. Raises DifferenceError if that differs.
-        """
+    def to(self, branch: RecordedBranch, position: Position) -> None:
+        """To a position of `branch` itself, comparing all the way. Raises DifferenceError."""
         for record in self._recording.branches[: branch.number]:
             if self._is_above(record, branch):
                 self.branch(record, record.start, record.end)
-        self.branch(branch, branch.start, start)
-        number = 0
-        while True:
-            number += 1
-            try:
-                yield self.branch(branch, start, end, f"repeat-{number}")
-            except DifferenceError as error:
-                yield error.difference
+        self.branch(branch, branch.start, position)
 
     def _is_above(self, record: RecordedBranch, branch: RecordedBranch) -> bool:
         at = branch.parent

@@ -59,7 +59,8 @@ class Recorder(Observer):
         self.failed: str | None = None
         """Why nothing is written any more."""
         self._clock = clock
-        self._on_error = on_error
+        self.on_error = on_error
+        """Told once, in one line, when nothing can be written any more."""
         self._strict = strict
         self._numbers: dict[str, int] = {}
         self._tree: list[records.TreeRecord] = []
@@ -251,8 +252,8 @@ class Recorder(Observer):
         )
         if self._strict:
             raise message
-        if self._on_error is not None:
-            self._on_error(str(message))
+        if self.on_error is not None:
+            self.on_error(str(message))
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
