@@ -39,7 +39,8 @@ class Screen:
     """The program in a tmux session of its own."""
 
     def __init__(self, directory: Path, size: tuple[int, int], arguments: str, environment: str = "") -> None:
-        self._socket = str(directory / "tmux")
+        # Of its own: a server that was told to end may still be ending.
+        self._socket = str(directory / f"tmux{len(list(directory.glob('tmux*')))}")
         self._columns, self._rows = size
         # The status goes to a file: tmux clears the screen when the program leaves it.
         self.status = directory / "status"
