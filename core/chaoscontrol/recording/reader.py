@@ -52,6 +52,8 @@ class RecordedBranch:
     inputs: list[GivenInput] = dataclasses.field(default_factory=list[GivenInput])
     endings: list[Ending] = dataclasses.field(default_factory=list[Ending])
     failures: list[Failure] = dataclasses.field(default_factory=list[Failure])
+    judged: list[Position] = dataclasses.field(default_factory=list[Position])
+    """Where each failure was found out."""
     remarks: list[records.Remark] = dataclasses.field(default_factory=list[records.Remark])
     event_frames: list[int] = dataclasses.field(default_factory=list[int])
     """Numbers of the frames with its own events, in order."""
@@ -144,9 +146,10 @@ class Recording:
             case FrameKind.IMAGE:
                 self._images.append(number)
             case FrameKind.END:
-                self.end = records.decode_end(frames.payload(number), self._place(number))
-                if self.end.frames != number:
-                    self._place(number).fail(f"{number} frames come before the end, which says {self.end.frames}")
+                end = records.decode_end(frames.payload(number), self._place(number))
+                if end.frames != number:
+                    self._place(number).fail(f"{number} frames come before the end, which says {end.frames}")
+                self.end = end
             case FrameKind.HEADER:
                 pass
             case _:
@@ -170,8 +173,9 @@ class Recording:
                 branch.end = max(branch.end, given.after)
             case records.MachineEnded(_, ending):
                 branch.endings.append(ending)
-            case records.PropertyBroken(_, failure):
+            case records.PropertyBroken(_, failure, judged):
                 branch.failures.append(failure)
+                branch.judged.append(judged)
             case records.Remark():
                 branch.remarks.append(record)
 
@@ -202,8 +206,7 @@ class Recording:
         """The last position that a frame of events or checkpoints speaks of."""
         if self._frames.head(number).kind == FrameKind.EVENTS:
             return self._batch(number, branch).until
-        found = records.decode_checkpoints(self._frames.payload(number), self._place(number))
-        return max((c.position for c in found), default=branch.start)
+        return max((c.position for c in self._checkpoints(number, branch)), default=branch.start)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -264,11 +267,14 @@ class Recording:
         expected: int | None = None
         for number in frames[max(start - 1, 0) :]:
             batch = self._batch(number, branch)
-            if expected is not None and batch.first != expected:
-                self._place(number).fail(f"event {expected} should come, {batch.first} stands here")
+            self._follows(number, batch, expected)
             expected = batch.first + len(batch.events)
             if expected > first:
                 yield batch
+
+    def _follows(self, number: int, batch: records.EventBatch, expected: int | None) -> None:
+        if expected is not None and batch.first != expected:
+            self._place(number).fail(f"event {expected} should come, {batch.first} stands here")
 
     def events(
         self, branch: RecordedBranch, *, only: str | None = None, from_vns: int = 0, to_vns: int | None = None
@@ -285,12 +291,19 @@ class Recording:
         """The branch's own positions with known digests, in order."""
         found: dict[Position, records.Checkpoint] = {}
         for number in branch.checkpoint_frames:
-            place = self._place(number)
-            for checkpoint in records.decode_checkpoints(self._frames.payload(number), place):
-                if checkpoint.branch != branch.number or len(checkpoint.parts) != self.header.config.num_vms:
-                    place.fail(f"a checkpoint is not of branch {branch.number} of this cluster")
+            for checkpoint in self._checkpoints(number, branch):
                 found.setdefault(checkpoint.position, checkpoint)
         return [found[position] for position in sorted(found)]
+
+    def _checkpoints(self, number: int, branch: RecordedBranch) -> list[records.Checkpoint]:
+        place = self._place(number)
+        found = records.decode_checkpoints(self._frames.payload(number), place)
+        for checkpoint in found:
+            if checkpoint.branch != branch.number or len(checkpoint.parts) != self.header.config.num_vms:
+                place.fail(f"a checkpoint is not of branch {branch.number} of this cluster")
+            if checkpoint.position < branch.start:
+                place.fail("a checkpoint comes before its branch")
+        return found
 
     def image_pieces(self, image: int) -> Iterator[bytes]:
         """An embedded image, inflated, piece by piece; `image` is its place in the header."""
@@ -344,9 +357,10 @@ class Recording:
     def repair(self, path: str | os.PathLike[str]) -> Repair:
         """Reads everything and writes what comes before the first damage to `path`, closed. Raises RecordingError."""
         keep, why = len(self._frames), None if self.damage is None else self.damage.what
+        expected: dict[int, int] = {}
         for number in range(keep):
             try:
-                self._check(number)
+                self._check(number, expected)
             except RecordingError as error:
                 keep, why = number, error.what
                 break
@@ -354,16 +368,18 @@ class Recording:
         self._save(os.fspath(path), keep)
         return Repair(keep, kept_bytes, self.size - kept_bytes, why)
 
-    def _check(self, number: int) -> None:
-        head, place = self._frames.head(number), self._place(number)
-        payload = self._frames.payload(number)
+    def _check(self, number: int, expected: dict[int, int]) -> None:
+        """Reads a frame; `expected`: the number of the event that comes next, by branch."""
+        head = self._frames.head(number)
         match head.kind:
             case FrameKind.EVENTS:
-                self._batch(number, self.branches[head.branch])
+                batch = self._batch(number, self.branches[head.branch])
+                self._follows(number, batch, expected.get(head.branch))
+                expected[head.branch] = batch.first + len(batch.events)
             case FrameKind.CHECKPOINTS:
-                records.decode_checkpoints(payload, place)
+                self._checkpoints(number, self.branches[head.branch])
             case FrameKind.IMAGE:
-                unpack(payload, place)
+                unpack(self._frames.payload(number), self._place(number))
             case _:
                 pass  # was decoded when the file was opened
 

@@ -61,6 +61,8 @@ class PropertyBroken:
 
     branch: int
     failure: Failure
+    judged: Position
+    """Where it was found out; the failure itself may be earlier."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,14 +137,14 @@ def tree_values(record: TreeRecord) -> list[object]:
             return [1, branch, values.given_values(given)]
         case MachineEnded(branch, e):
             return [2, branch, e.machine, e.vns, e.kind, e.detail]
-        case PropertyBroken(branch, failure):
+        case PropertyBroken(branch, failure, judged):
             at = failure.at
-            return [3, branch, at.vns, at.vm, at.instret, failure.name, failure.details]
+            return [3, branch, at.vns, at.vm, at.instret, failure.name, failure.details, judged.vns, judged.ordinal]
         case Remark(branch, position, text, is_mark):
             return [4, branch, position.vns, position.ordinal, text, is_mark]
 
 
-_TREE_LENGTHS = (6, 3, 6, 7, 6)
+_TREE_LENGTHS = (6, 3, 6, 9, 6)
 
 
 def read_tree_record(value: object, what: str, place: Place) -> TreeRecord:
@@ -168,7 +170,8 @@ def read_tree_record(value: object, what: str, place: Place) -> TreeRecord:
             return MachineEnded(branch, Ending(machine, vns, fields.text("kind", NAME_MAX), fields.whole("detail")))
         case 3:
             at = At(fields.whole("vns"), fields.whole("vm", -1, VM_MAX), fields.whole("instret"))
-            return PropertyBroken(branch, Failure(at, fields.text("name"), fields.text("details")))
+            failure = Failure(at, fields.text("name"), fields.text("details"))
+            return PropertyBroken(branch, failure, values.position_of(fields, "judged"))
         case _:
             position = values.position_of(fields, "position")
             return Remark(branch, position, fields.text("text", NOTE_MAX), fields.flag("is_mark"))

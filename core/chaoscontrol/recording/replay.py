@@ -169,7 +169,7 @@ class _Follower(Observer):
         assert multiverse.position == start and multiverse.at_end, "it follows what nobody has seen yet"
         self._good_vns = start.vns
         self._ending = sum(ending.vns <= start.vns for ending in branch.endings)
-        self._failure = self._failures_before(start)
+        self._failure = sum(judged <= start for judged in branch.judged)
         inputs = [given for given in branch.inputs if start <= given.at and given.after <= end]
         checkpoints = [c for c in self._recording.checkpoints(branch) if start <= c.position <= end]
         if self._progress is not None:
@@ -192,13 +192,6 @@ class _Follower(Observer):
             multiverse.observe(Observer(), told=True)
             multiverse.watch(lambda: None)
         return Compared(1, len(checkpoints), self._compared, len(inputs), end.vns - start.vns, last)
-
-    def _failures_before(self, start: Position) -> int:
-        """Failures that were found before `start`: all those that the cluster knows of this branch."""
-        if start == self._branch.start:
-            return 0
-        known = [failure.name for failure in self._multiverse.failures()]
-        return sum(failure.name in known for failure in self._branch.failures)
 
     def _watch(self, end: Position, progress: Progress) -> Callable[[], None]:
         return lambda: progress(self._branch.name, self._multiverse.position.vns, end.vns)
@@ -348,16 +341,15 @@ class _Follower(Observer):
                     self._differs(None, "events", what, min(event.vns, expected.vns))
             if len(now) != len(recorded):
                 self._differs(None, "events", f"{len(now)} are pending, {len(recorded)} recorded")
-        if end >= self._branch.end:
-            missing = self._events.next_before(end)
-            if missing is not None:
-                self._differs(None, "events", f"recorded is {_described(missing)}, which has not happened")
-            if self._failure < len(self._branch.failures):
-                name = self._branch.failures[self._failure].name
-                self._differs(None, "failures", f"{name!r} was broken when recorded, and is not")
-            if self._ending < len(self._branch.endings):
-                ending = self._branch.endings[self._ending]
-                self._differs(ending.machine, "endings", f"recorded is that it ended ({ending.kind}); it has not")
+        missing = self._events.next_before(end)
+        if missing is not None:
+            self._differs(None, "events", f"recorded is {_described(missing)}, which has not happened")
+        if self._failure < len(self._branch.failures) and self._branch.judged[self._failure] <= end:
+            name = self._branch.failures[self._failure].name
+            self._differs(None, "failures", f"{name!r} was broken when recorded, and is not")
+        if self._ending < len(self._branch.endings) and self._branch.endings[self._ending].vns < end.vns:
+            ending = self._branch.endings[self._ending]
+            self._differs(ending.machine, "endings", f"recorded is that it ended ({ending.kind}); it has not")
         self._raise()
 
 

@@ -107,7 +107,7 @@ class Recorder(Observer):
         number = self._numbers[branch]
         self._add_events(number, first, until, events, pending=False)
         for failure in failures:
-            self._add_tree(records.PropertyBroken(number, failure))
+            self._add_tree(records.PropertyBroken(number, failure, until))
         if failures:
             self.flush()
         else:

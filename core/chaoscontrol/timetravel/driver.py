@@ -327,7 +327,8 @@ class Driver:
         self._dead = self._ended()
         if isinstance(given, PhaseInput):
             known = self.position < self.record.end
-            self._take_in(self.witness.enter(given.phase, self.position.vns), known)
+            after = Position(self.position.vns, self.position.ordinal + 1)
+            self._take_in(self.witness.enter(given.phase, after.vns), known, after)
         return taken
 
     def _begin_due_faults(self) -> None:
@@ -442,7 +443,7 @@ class Driver:
             raise _LostError
         self.position = Position(end_vns)
         if end_vns % BATCH_NS == 0:
-            self._take_in(self.witness.settle(end_vns), known)
+            self._take_in(self.witness.settle(end_vns), known, self.position)
         self._begin_due_faults()
         self._dead = self._ended()
         if not known:
@@ -596,15 +597,15 @@ class Driver:
                 self.record.log += [dated(vm.vns, machine, line) for line in lines[:room]]
         return True
 
-    def _take_in(self, seen: Seen, known: bool) -> None:
-        """What happened up to here, in order: keep it, or compare it with what is known of it."""
+    def _take_in(self, seen: Seen, known: bool, until: Position) -> None:
+        """What happened, in order, as known from `until` on: keep it, or compare it with what is known of it."""
         events, failures = seen
         log, start = self.record.events, self.events
         self.events += len(events)
         if not known:
             log.append(events)
             self.record.failures += failures
-            self.observer.happened(self.record.name, start, self.position, events, failures)
+            self.observer.happened(self.record.name, start, until, events, failures)
             return
         before = log.read(start, self.events)
         if events[: EVENTS_MAX - start] != before:
