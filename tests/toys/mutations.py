@@ -1,6 +1,6 @@
 """Damages recordings in every way that a disk, a network or a person can, and reads what comes of it.
 
-    python -m toys.mutations SEED COUNT DIRECTORY
+    python -m toys.mutations SEED COUNT
 
 Half of the mutants are random damage, which the checksums find. The other half are made by somebody who knows the
 format: contents of frames are changed and the checksums made right again, so that they reach the decoders. Whatever
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -254,4 +255,7 @@ def main(seed: int, count: int, directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])))
+    # In memory, where there is such a place: the files are many, small and short-lived.
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as made:
+        code = main(int(sys.argv[1]), int(sys.argv[2]), Path(made))
+    sys.exit(code)

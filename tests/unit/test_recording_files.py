@@ -241,16 +241,16 @@ def test_repairing_what_is_whole_changes_nothing(tmp_path: Path) -> None:
 # ---- hostile files ---------------------------------------------------------------------------------------------------
 
 
-def test_five_thousand_mutants_are_refused_in_one_line_each(tmp_path: Path) -> None:
-    done = run_toy("mutations", 1, 5000, tmp_path)
+def test_five_thousand_mutants_are_refused_in_one_line_each() -> None:
+    done = run_toy("mutations", 1, 5000)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("5000 mutants")
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_a_hundred_thousand_mutants(tmp_path: Path) -> None:
-    done = run_toy("mutations", 2, 100_000, tmp_path, timeout=3500)
+def test_a_hundred_thousand_mutants() -> None:
+    done = run_toy("mutations", 2, 100_000, timeout=3500)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
