@@ -17,6 +17,7 @@ BRANCHES = int(os.environ.get("CC_RAFT_BRANCHES", "200"))
 SEED = 2
 WORKERS = 2
 CHAOS_S = 30
+CHAOS_TICKS = CHAOS_S * 10_000
 SECONDS_MAX = 4 * 3600
 EVENTUALLY = {
     "raft: after healing, one leader",
@@ -30,7 +31,7 @@ EVENTUALLY = {
 def test_no_schedule_breaks_raft_without_a_bug() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cc_tui", "--batch", "--scenario", "raft/none", "--seed", str(SEED), "--rounds", "1",
-         "--branches", str(BRANCHES), "--workers", str(WORKERS), "--json"],
+         "--branches", str(BRANCHES), "--ticks", str(CHAOS_TICKS), "--workers", str(WORKERS), "--json"],
         stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     found = json.loads(done.stdout)

@@ -34,6 +34,8 @@ FAULTS_MAX = 100
 KINDS_MAX = 5
 TEMPO_NS_MIN = 40 * MS
 TEMPO_NS_MAX = 1_000 * MS
+SHORT_PARTS = (20, 4)
+"""In a short branch the least and the greatest tempo are these parts of it, if that is less."""
 SPREAD = 4
 """Gaps and durations lie between tempo / SPREAD and tempo * SPREAD."""
 CALM_ODDS = 12
@@ -97,7 +99,8 @@ def draw_schedule(
     drawn: list[ScheduledFault] = []
     for kind in weather:
         drawn += _draw_weather(stream, kind, num_vms, span_ns)
-    tempo_ns = log_uniform(stream, min(TEMPO_NS_MIN, span_ns), min(TEMPO_NS_MAX, span_ns))
+    least_ns, greatest_ns = (max(1, span_ns // part) for part in SHORT_PARTS)
+    tempo_ns = log_uniform(stream, min(TEMPO_NS_MIN, least_ns), min(TEMPO_NS_MAX, greatest_ns))
     at_ns = _around(stream, tempo_ns) % max(1, span_ns // 2)
     while sudden and at_ns < span_ns and len(drawn) < faults_max:
         drawn.append(_draw_sudden(stream, sudden[stream.below(len(sudden))], num_vms, _whole(at_ns), span_ns, tempo_ns))
