@@ -16,6 +16,7 @@ import enum
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .errors import UsageError
 from .events import Event, EventKind
 from .protocol import Command, SdkEvent, parse_details
 
@@ -196,6 +197,10 @@ def announced_kind(details: Mapping[str, object]) -> PropertyKind | None:
         return None
 
 
+ANNOUNCED_MAX = DETAILS_MAX = 65_536
+"""What is kept of announcements and failures: guests may make up as many as they like."""
+
+
 class GuestProperties:
     """Turns the machines' property tables into results.
 
@@ -211,9 +216,9 @@ class GuestProperties:
         """Reads one SDK event."""
         if event.command is Command.CATALOG:
             kind = announced_kind(event.details)
-            if kind is not None:
+            if kind is not None and (event.id in self._announced or len(self._announced) < ANNOUNCED_MAX):
                 self._announced[event.id] = (kind, event.message)
-        elif event.failed:
+        elif event.failed and len(self._details) < DETAILS_MAX:
             self._details.setdefault((event.id, at.vm, at.instret), event.json)
 
     def copy(self) -> GuestProperties:
@@ -340,12 +345,19 @@ def _at(event: Event) -> At:
     return At(event.vns, event.vm, event.instret)
 
 
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as e:
+        raise UsageError(f"{pattern!r} is no regular expression: {e}") from None
+
+
 class ConsoleNever(_Counting):
     """No console line may match a regular expression (of some machines, or all)."""
 
     def __init__(self, pattern: str, name: str | None = None, vms: Iterable[int] | None = None) -> None:
         super().__init__(name or f"console never says {pattern!r}", PropertyKind.UNREACHABLE)
-        self._pattern = re.compile(pattern)
+        self._pattern = _compiled(pattern)
         self._vms = None if vms is None else frozenset(vms)
 
     def on_event(self, event: Event) -> None:
@@ -360,7 +372,7 @@ class ConsoleSometimes(_Counting):
 
     def __init__(self, pattern: str, name: str | None = None, vms: Iterable[int] | None = None) -> None:
         super().__init__(name or f"console says {pattern!r}", PropertyKind.SOMETIMES)
-        self._pattern = re.compile(pattern)
+        self._pattern = _compiled(pattern)
         self._vms = None if vms is None else frozenset(vms)
 
     def on_event(self, event: Event) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import math
 import struct
 from typing import Any, cast
 
@@ -163,10 +164,22 @@ class SdkEvent:
             raise ProtocolError(f"an SDK event that cannot be read: {e}") from None
 
 
+def _finite(text: str) -> float | str:
+    value = float(text)
+    return value if math.isfinite(value) else text
+
+
 def parse_details(text: str) -> dict[str, Any]:
-    """A guest's JSON object as a dictionary; empty for anything else, however malformed or deep."""
+    """A guest's JSON object as a dictionary; empty for anything else, however malformed or deep.
+
+    What is in it can be printed and written as JSON: halves of surrogate pairs are replaced; NaN and the infinities,
+    which Python's SDKs write and JSON does not have, become their names, as do numbers too large for a float.
+    """
     try:
-        value: object = json.loads(text)
+        value: object = json.loads(text, parse_constant=str, parse_float=_finite)
+        if "\\u" in text:
+            whole = json.dumps(value, ensure_ascii=False).encode(errors="replace")
+            value = json.loads(whole)
     except (ValueError, RecursionError):
         return {}
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -1,9 +1,13 @@
 """The property oracle and the event stream, on made-up events."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaoscontrol import oracle as oracle_module
+from chaoscontrol.errors import UsageError
 from chaoscontrol.events import LINE_BYTES_MAX, ConsoleLines, Event, EventKind
 from chaoscontrol.oracle import (
     At,
@@ -19,7 +23,7 @@ from chaoscontrol.oracle import (
     Verdict,
     kernel_properties,
 )
-from chaoscontrol.protocol import Command, SdkEvent, Status, fnv1a
+from chaoscontrol.protocol import Command, ProtocolError, SdkEvent, Status, fnv1a, parse_details
 from chaoscontrol.values import PropertyCounts
 
 SECOND = 1_000_000_000
@@ -92,6 +96,49 @@ def test_kernel_trouble(text, broken):
     oracle.feed([line(5, "all is well"), line(7, text, vm=2)], 10)
     (failure,) = oracle.report([]).failures
     assert failure.name == broken and failure.counterexample == At(7, 2, 7) and failure.details == text
+
+
+def test_a_pattern_that_is_none_is_refused():
+    for make in (ConsoleNever, ConsoleSometimes):
+        with pytest.raises(UsageError, match="no regular expression"):
+            make("(")
+
+
+def test_what_is_kept_of_a_talkative_guest_is_bounded(monkeypatch):
+    monkeypatch.setattr(oracle_module, "DETAILS_MAX", 50)
+    monkeypatch.setattr(oracle_module, "ANNOUNCED_MAX", 50)
+    oracle = PropertyOracle()
+    for i in range(60):
+        failure = SdkEvent(Command.ALWAYS, False, Status.ALWAYS_FAILED, i, 1, "", "{}")
+        announced = SdkEvent(Command.CATALOG, False, Status.OK, i, 0, "m", '{"kind": "always"}')
+        oracle.feed([Event(i, 0, i, EventKind.SDK, failure), Event(i, 0, i, EventKind.SDK, announced)], i)
+    kept = oracle._guest
+    assert len(kept._details) == len(kept._announced) == 50
+
+
+@given(st.binary(max_size=80) | st.binary(min_size=24, max_size=24).map(lambda head: head + b'm{"a": 1}'))
+def test_any_record_is_an_event_or_a_protocol_error(record):
+    try:
+        event = SdkEvent.decode(record)
+    except ProtocolError:
+        return
+    event.message.encode()
+    json.dumps(event.details, ensure_ascii=False, allow_nan=False).encode()
+
+
+@given(
+    st.text()
+    | st.sampled_from(
+        ['{"a": NaN}', '{"a": -Infinity}', '{"\\ud800": "\\udc00x"}', "[" * 9999, '{"a": ' + "9" * 9999 + "}"]
+    )
+    | st.recursive(st.none() | st.floats() | st.text(), lambda v: st.dictionaries(st.text(), v)).map(json.dumps)
+)
+def test_any_details_can_be_printed_and_written(text):
+    json.dumps(parse_details(text), ensure_ascii=False, allow_nan=False).encode()
+
+
+def test_details_of_surrogates_and_numbers_that_are_none():
+    assert parse_details('{"a": "\\ud83d\\ude00 \\ud800", "b": NaN}') == {"a": "\U0001f600 ?", "b": "NaN"}
 
 
 def test_console_properties_of_some_machines():
