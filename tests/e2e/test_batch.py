@@ -41,6 +41,7 @@ inject_nmi = {nmi}
 never = ["NMI received"]
 sometimes = ["hello from", "snark"]
 """
+BEGUN_CPU_S = 0.5
 FOR_EVER = ["--ticks", "1_000_000_000".replace("_", "")]
 """Chaos of a day: no branch ends while a test looks at it."""
 HOST_FIELDS = {"workers", "wall_seconds", "branches_per_second"}
@@ -94,6 +95,12 @@ def wait_until(condition, timeout_s: float = 60) -> None:
         time.sleep(0.02)
 
 
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
 def long_search(*args: str):
     """A search that does not end by itself, once its two workers run."""
@@ -106,6 +113,8 @@ def long_search(*args: str):
     )
     try:
         wait_until(lambda: len(children(process.pid)) == 2)
+        # A process that has only just begun has no branch yet; one that has worked for half a second has.
+        wait_until(lambda: all(cpu_s(worker) > BEGUN_CPU_S for worker in children(process.pid)))
         yield process, children(process.pid)
     finally:
         process.kill()
