@@ -1,9 +1,10 @@
 """The fields of faults as a person writes them: what a field takes, how its text becomes a value, and back.
 
-`inject` lines are written from here. Nothing here knows a widget.
+`inject` lines are read and written from here, by the form and by the commands. Nothing here knows a widget.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
@@ -25,6 +26,7 @@ _UNITS = {
     "process": "a process's name",
 }
 _MULTIPLES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_MACHINE = re.compile(r"vm(\d{1,9})", re.ASCII)
 _SUGGESTED = {
     "latency_ns": "20ms", "jitter_ns": "10ms", "bytes_per_sec": "100000", "rate_ppm": "50000",
     "take_bytes": "32M", "side_a": "0", "delta_ns": "1s",
@@ -86,7 +88,9 @@ class FaultField:
         if not text and self.optional:
             return None
         if self.name.startswith("side_"):
-            return tuple(self._number(part) for part in text.replace(",", " ").split())
+            return tuple(self._machine(part) for part in text.replace(",", " ").split())
+        if self.is_machine:
+            return self._machine(text)
         if get_origin(self.type) is Literal or self.type is str:
             return text
         if self.type is bool:
@@ -96,6 +100,10 @@ class FaultField:
         if self.name.endswith("_ns"):
             return parse_ns(text, self.name, signed=True)
         return self._number(text)
+
+    def _machine(self, text: str) -> int:
+        named = _MACHINE.fullmatch(text)
+        return int(named[1]) if named else self._number(text)
 
     def _number(self, text: str) -> int:
         digits, scale = text.replace("_", ""), 1
@@ -164,8 +172,7 @@ def inject_line(fault: Fault, duration_ns: int | None) -> str:
     for field in fields_of(type(fault)):
         value = getattr(fault, field.name)
         if value != field.default:
-            text = ("true" if value else "false") if isinstance(value, bool) else field.write(value)
-            words.append(quote(f"{field.name}={text}"))
+            words.append(quote(f"{field.name}={field.write(value)}"))
     words += [] if duration_ns is None else [f"{DURATION}={time_word(duration_ns)}"]
     return " ".join(words)
 

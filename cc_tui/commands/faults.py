@@ -5,17 +5,17 @@ Each is an input of the branch that it is given on; in the past they branch firs
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from cc_tui.commands.engine import EngineCommand, own_future, reason, refuse_machine
-from cc_tui.commands.language import CommandError, format_duration, parse_duration, quote
+from cc_tui.commands.language import CommandError, parse_duration, quote
+from cc_tui.fault_fields import DURATION, fields_of, inject_line, make_fault
 from chaoscontrol import agent
+from chaoscontrol.cluster import VMS_MAX
 from chaoscontrol.errors import GuestError
-from chaoscontrol.faults import FAULTS, Fault, FaultSchedule, HealAll, parse_ns
+from chaoscontrol.faults import FAULTS, Fault, FaultSchedule, HealAll, ScheduledFault
 from chaoscontrol.timetravel import AgentInput, FaultInput, Input, ScheduleInput, SeedInput
 
 if TYPE_CHECKING:
@@ -26,63 +26,34 @@ AGENT_ID_FIRST = 1 << 31
 AGENT_TIMEOUT_MS = 60_000
 SIGKILL = 9
 
-_NUMBER = re.compile(r"[+-]?\d[\d_]*", re.ASCII)
-_MACHINE = re.compile(r"vm(\d+)", re.ASCII)
 
-
-def read_value(name: str, text: str) -> Any:
-    """What a field's text means: a number, numbers between commas, a time with its unit, true, false, or the text."""
-    if "," in text:
-        return tuple(read_value(name, part) for part in text.split(",") if part)
-    machine = _MACHINE.fullmatch(text)
-    if machine is not None and not name.endswith("_ns"):
-        return int(machine[1])
-    if _NUMBER.fullmatch(text):
-        return int(text)
-    if name.endswith("_ns"):
-        return parse_ns(text, name, signed=True)
-    return {"true": True, "false": False}.get(text, text)
-
-
-def make_fault(kind: str, values: dict[str, str]) -> Fault:
-    """A fault from the texts of its fields. Raises CommandError or FaultError, which name the field."""
-    if kind not in FAULTS:
-        close = [name for name in FAULTS if kind[:4] in name]
-        raise CommandError(f"there is no fault {kind!r}", hint=f"there are {', '.join(close or FAULTS)}")
-    cls = FAULTS[kind]
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    read: dict[str, Any] = {}
-    for name, text in values.items():
-        if name not in fields:
-            known = ", ".join(fields) or "none"
-            raise CommandError(f"{kind} has no field {name!r}", hint=f"its fields are: {known}")
-        value = read_value(name, text)
-        sided = "tuple" in str(fields[name].type)
-        read[name] = (value,) if sided and not isinstance(value, tuple) else value
-    for name, field in fields.items():
-        if name not in read and field.default is dataclasses.MISSING:
-            raise CommandError(f"{kind}: {name} is missing", hint=f"write {name}=...")
-    return cls(**read)
+def read_kind(text: str) -> type[Fault]:
+    """The kind of fault that a word names. Raises CommandError."""
+    if text not in FAULTS:
+        close = [name for name in FAULTS if text[:4] in name]
+        raise CommandError(f"there is no fault {text!r}", hint=f"there are {', '.join(close or FAULTS)}")
+    return FAULTS[text]
 
 
 def read_inject(words: list[str], quantum_ns: int) -> Inject:
-    """`KIND [field=value ...] [for=TIME]`. Raises CommandError or FaultError."""
-    kind, values, duration_ns = words[0], dict[str, str](), None
+    """`KIND [field=value ...] [for=TIME]`. Raises CommandError or FaultError, which name the field."""
+    kind, texts, duration_ns = read_kind(words[0]), dict[str, str](), None
+    known = [field.name for field in fields_of(kind)]
     for word in words[1:]:
         name, equals, text = word.partition("=")
         if not equals or not text:
             raise CommandError(f"not a field: {word!r}", hint="write field=value, as in target=1")
-        if name == "for":
+        if name == DURATION:
             duration_ns = parse_duration(text, quantum_ns)
-        elif name in values:
+        elif name not in known:
+            hint = f"its fields are: {', '.join(known) or 'none'}"
+            raise CommandError(f"{words[0]} has no field {name!r}", hint=hint)
+        elif name in texts:
             raise CommandError(f"{name} is given twice")
         else:
-            values[name] = text
-    fault = make_fault(kind, values)
-    if duration_ns is not None and not fault.LASTS:
-        raise CommandError(f"{kind} happens in a moment", hint="leave for= out")
-    if duration_ns is not None and duration_ns <= 0:
-        raise CommandError(f"{kind} cannot last {duration_ns} ns", hint="give a time above 0")
+            texts[name] = text
+    fault = make_fault(kind, texts, VMS_MAX)
+    ScheduledFault(0, fault, duration_ns)
     return Inject(fault, duration_ns)
 
 
@@ -105,15 +76,7 @@ class Inject(EngineCommand):
 
     @property
     def text(self) -> str:
-        words = ["inject", self.fault.kind()]
-        for field in dataclasses.fields(self.fault):
-            value = getattr(self.fault, field.name)
-            if value != field.default:
-                shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)  # type: ignore[arg-type]
-                words.append(quote(f"{field.name}={shown.lower() if isinstance(value, bool) else shown}"))
-        if self.duration_ns is not None:
-            words.append(f"for={format_duration(self.duration_ns)}")
-        return " ".join(words)
+        return inject_line(self.fault, self.duration_ns)
 
     def run(self, bench: Bench) -> None:
         self.fault.check(bench.vms)
@@ -220,4 +183,4 @@ class AskAgent(EngineCommand):
         bench.say(f"asked the agent of vm{self.machine}; its answer is an event")
 
 
-__all__ = ["AskAgent", "Heal", "Inject", "Reseed", "UseSchedule", "make_fault", "read_inject", "read_schedule"]
+__all__ = ["AskAgent", "Heal", "Inject", "Reseed", "UseSchedule", "read_inject", "read_schedule"]

@@ -14,8 +14,9 @@ from ._binding import lib
 from .protocol import ProtocolError, SdkEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from .cluster import SimulationController
     from .faults.engine import FaultChange
     from .machine import DeterministicVm
 
@@ -31,7 +32,7 @@ class EventKind(enum.StrEnum):
     SDK = "sdk"
     """SdkEvent."""
     FAULT = "fault"
-    """A fault began, ended or happened: FaultChange, or str; it could not be applied: str."""
+    """A fault began, ended or happened: FaultChange; it could not be applied: str."""
     DISK = "disk"
     """bytes, as the device reports it."""
     NETWORK = "network"
@@ -44,6 +45,7 @@ class EventKind(enum.StrEnum):
     """The machine ended by itself: str, why."""
 
 
+_ORDER_OF_KINDS = {kind: order for order, kind in enumerate(EventKind)}
 _KINDS = {
     lib.CC_EVENT_DISK: EventKind.DISK,
     lib.CC_EVENT_NET: EventKind.NETWORK,
@@ -62,6 +64,11 @@ class Event:
     instret: int
     kind: EventKind
     data: str | bytes | SdkEvent | FaultChange
+
+    @property
+    def is_fault_not_done(self) -> bool:
+        """Is it about a fault that could not be applied?"""
+        return self.kind is EventKind.FAULT and isinstance(self.data, str)
 
     @property
     def text(self) -> str:
@@ -124,44 +131,97 @@ def machine_events(i: int, vm: DeterministicVm) -> tuple[list[Event], int]:
     return found, lost
 
 
-class EventReader:
-    """Reads the events of a cluster's machines, each once.
+class ReportReader:
+    """Reads what happens in a cluster besides console output: its machines' reports, their ends, its faults.
 
-    Takes the machines' console output as well, so a cluster has one reader. Not part of the state: after going back,
-    a copy() made at that moment goes on reading where the machines do.
+    A cluster has one reader. Not part of the state: after going back, a copy() made at that moment goes on reading.
     """
 
-    def __init__(self, vms: Sequence[DeterministicVm]) -> None:
-        self._vms = vms
-        self._lines = [ConsoleLines(i) for i in range(len(vms))]
+    def __init__(self, cluster: SimulationController) -> None:
+        self._cluster = cluster
+        self._ended: frozenset[int] = frozenset()
         self.lost = 0
         """Records that the engine dropped because they were not read for too long."""
 
+    def copy(self) -> ReportReader:
+        """A reader of the same cluster in the same state."""
+        other = ReportReader(self._cluster)
+        other._ended, other.lost = self._ended, self.lost
+        return other
+
+    def discard(self) -> None:
+        """Forgets what has been reported and nobody has read, after a restore."""
+        for vm in self._cluster.vms:
+            vm.take_raw_events()
+        self._cluster.take_fault_log()
+        self._cluster.take_failed_faults()
+
+    def read(self) -> list[Event]:
+        """What was reported since the last call; not in order of time."""
+        found: list[Event] = []
+        for machine, vm in enumerate(self._cluster.vms):
+            events, lost = machine_events(machine, vm)
+            found += events
+            self.lost += lost
+        found += [Event(change.vns, -1, 0, EventKind.FAULT, change) for change in self._cluster.take_fault_log()]
+        for why in self._cluster.take_failed_faults():
+            found.append(Event(self._cluster.vns, -1, 0, EventKind.FAULT, f"not done: {why}"))
+        return found + self._ends()
+
+    def _ends(self) -> list[Event]:
+        ended = frozenset(i for i in range(len(self._cluster.vms)) if self._cluster.has_ended(i))
+        new = [(machine, self._cluster.end_of(machine)) for machine in sorted(ended - self._ended)]
+        self._ended = ended
+        return [
+            Event(stop.vns, machine, stop.instret, EventKind.END, stop.kind.text)
+            for machine, stop in new
+            if not stop.kind.is_power_cut  # that is a fault's doing, and among the faults
+        ]
+
+
+class EventReader:
+    """Reads everything that happens in a cluster, console lines included, each once and in order.
+
+    Takes the machines' console output, so a cluster has one reader, as with ReportReader.
+    """
+
+    def __init__(self, cluster: SimulationController) -> None:
+        self._cluster = cluster
+        self._reports = ReportReader(cluster)
+        self._lines = [ConsoleLines(i) for i in range(len(cluster.vms))]
+
+    @property
+    def lost(self) -> int:
+        """Records that the engine dropped because they were not read for too long."""
+        return self._reports.lost
+
     def copy(self) -> EventReader:
-        """A reader of the same machines in the same state."""
-        other = EventReader(self._vms)
+        """A reader of the same cluster in the same state."""
+        other = EventReader(self._cluster)
+        other._reports = self._reports.copy()
         other._lines = [lines.copy() for lines in self._lines]
         return other
 
     def discard(self) -> None:
-        """Forgets what the machines have queued but nobody has read, after a restore."""
-        for vm in self._vms:
-            vm.take_raw_events()
+        """Forgets what has happened and nobody has read, after a restore."""
+        self._reports.discard()
+        for vm in self._cluster.vms:
             vm.take_console()
             vm.take_console_marks()
 
     def read(self) -> list[Event]:
         """What happened since the last call, in order."""
-        found: list[Event] = []
-        for i, vm in enumerate(self._vms):
+        found = self._reports.read()
+        for i, vm in enumerate(self._cluster.vms):
             found += self._read_console(i, vm)
-            records, lost = machine_events(i, vm)
-            found += records
-            self.lost += lost
-        found.sort(key=lambda event: (event.vns, event.vm))
-        return found
+        return in_order(found)
 
     def _read_console(self, i: int, vm: DeterministicVm) -> list[Event]:
         marks = [(mark.offset, mark.vns, mark.instret) for mark in vm.take_console_marks()]
         offset, data = vm.take_console()
         return self._lines[i].feed(offset, data, marks)
+
+
+def in_order(events: Iterable[Event]) -> list[Event]:
+    """Events by time, then machine, then kind; those of one machine, kind and time stay as they are."""
+    return sorted(events, key=lambda event: (event.vns, event.vm, _ORDER_OF_KINDS[event.kind]))

@@ -19,7 +19,6 @@ from .faults import FaultSchedule, HealAll
 from .network import LinkParams
 from .oracle import OracleReport, PropertyOracle, PropertyResult
 from .protocol import SdkEvent
-from .values import StopKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,14 +60,10 @@ class BranchResult:
 class TrialState:
     """A moment of a trial that it can go back to. close() frees it."""
 
-    def __init__(
-        self, cluster: ClusterSnapshot, oracle: PropertyOracle, reader: EventReader, ended: frozenset[int]
-    ) -> None:
+    def __init__(self, cluster: ClusterSnapshot, oracle: PropertyOracle, reader: EventReader) -> None:
         self.cluster = cluster
         self.oracle = oracle
         self.reader = reader
-        self.ended = ended
-        """Machines whose end the oracle has been told of."""
 
     def close(self) -> None:
         """Frees the snapshot."""
@@ -83,8 +78,7 @@ class Trial:
         self.seed = scenario.seed if seed is None else seed
         self.cluster = SimulationController(simulation_config(scenario, seed=self.seed, threads=threads))
         self._oracle = PropertyOracle(scenario.properties())
-        self._reader = EventReader(self.cluster.vms)
-        self._ended: set[int] = set()
+        self._reader = EventReader(self.cluster)
         self.on_events: Callable[[list[Event]], None] | None = None
         """Called with the events of each slice, in order."""
 
@@ -116,18 +110,7 @@ class Trial:
 
     def _read(self) -> list[Event]:
         events = self._reader.read()
-        now = self.cluster.vns
-        for change in self.cluster.take_fault_log():
-            events.append(Event(change.vns, -1, 0, EventKind.FAULT, str(change)))
-        for i, stopped in enumerate(self.cluster.stops):
-            if stopped is not None and stopped.kind.is_final and i not in self._ended:
-                self._ended.add(i)
-                if stopped.kind is not StopKind.POWER_OFF:  # that is a fault's doing, and in its log
-                    events.append(Event(stopped.vns, i, stopped.instret, EventKind.END, stopped.kind.text))
-            elif i in self._ended and (stopped is None or not stopped.kind.is_final):
-                self._ended.discard(i)
-        events.sort(key=lambda event: (event.vns, event.vm))
-        self._oracle.feed(events, now)
+        self._oracle.feed(events, self.cluster.vns)
         if self.on_events is not None:
             self.on_events(events)
         return events
@@ -165,7 +148,7 @@ class Trial:
 
     def snapshot(self) -> TrialState:
         """This moment."""
-        return TrialState(self.cluster.snapshot_all(), self._oracle.copy(), self._reader.copy(), frozenset(self._ended))
+        return TrialState(self.cluster.snapshot_all(), self._oracle.copy(), self._reader.copy())
 
     def restore(self, state: TrialState) -> None:
         """Back to it."""
@@ -173,7 +156,6 @@ class Trial:
         self._oracle = state.oracle.copy()
         self._reader.discard()
         self._reader = state.reader.copy()
-        self._ended = set(state.ended)
 
     # ---- a branch ----
 
@@ -211,10 +193,12 @@ class Trial:
         self.cluster.set_schedule(schedule)
         begin = self.cluster.vns
         counted, failed = 0, bool(self.report().failures)
+        not_done: list[str] = []
 
         def look(events: list[Event]) -> bool:
             nonlocal counted, failed
             counted += len(events)
+            not_done.extend(event.text for event in events if event.is_fault_not_done)
             failed = failed or self._has_failed(events)
             return failed and stop_at_failure
 
@@ -231,7 +215,7 @@ class Trial:
             begin,
             self.cluster.vns,
             counted,
-            tuple(self.cluster.take_failed_faults()),
+            tuple(not_done),
             self._reader.lost,
         )
 

@@ -8,7 +8,7 @@ import pytest
 from linux_pair import MS, SECOND, LinuxPair
 
 from chaoscontrol import StopKind
-from chaoscontrol.events import Event, EventKind, EventReader
+from chaoscontrol.events import Event, EventReader
 from chaoscontrol.faults import ClockJump, CpuSlowdown
 from chaoscontrol.oracle import (
     At,
@@ -42,9 +42,8 @@ class Watched:
         self.pair = pair.reset()
         pair.sh(0, "dmesg -n 7")  # troubles on the console
         self.oracle = PropertyOracle(properties)
-        self.reader = EventReader(pair.cluster.vms)
+        self.reader = EventReader(pair.cluster)
         self.reader.discard()
-        self.ended: set[int] = set()
 
     def type(self, line: str) -> None:
         self.pair.type(0, line)
@@ -53,10 +52,6 @@ class Watched:
         """Lets time pass; how the properties stand then."""
         self.pair.go(ns)
         events = self.reader.read()
-        for i, stop in enumerate(self.pair.cluster.stops):
-            if stop and stop.kind.is_final and i not in self.ended:
-                self.ended.add(i)
-                events.append(Event(stop.vns, i, stop.instret, EventKind.END, stop.kind.text))
         self.oracle.feed(events, self.pair.vns)
         report = self.oracle.report([vm.properties() for vm in self.pair.cluster.vms])
         return {result.name: result for result in report.results}

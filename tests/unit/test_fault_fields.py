@@ -42,7 +42,7 @@ MACHINES = 3
         (ClockSkew, {"target": "2", "offset_ns": "0", "rate_ppm": "-200000"},
          "inject clock_skew target=2 rate_ppm=-200000"),
         (DiskTornWrite, {"target": "0", "rate_ppm": "1_000_000", "silent": "yes"},
-         "inject disk_torn_write target=0 silent=true"),
+         "inject disk_torn_write target=0 silent=yes"),
         (SignalProcess, {"target": "0", "process": "raft node", "signal": "9"},
          'inject signal_process target=0 "process=raft node"'),
         (HealAll, {}, "inject heal_all"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from chaoscontrol.events import ConsoleLines, Event, EventKind, machine_events
+from chaoscontrol.events import ConsoleLines, Event, ReportReader, in_order
 from chaoscontrol.oracle import At, OracleReport, PropertyOracle
 from chaoscontrol.protocol import SdkEvent
 from chaoscontrol.timetravel.inputs import Phase
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from chaoscontrol.timetravel.cluster_api import ConsoleMark
 
 BATCH_NS = 50_000_000
-
-_ORDER_OF_KINDS = {kind: order for order, kind in enumerate(EventKind)}
 
 
 class Failure(NamedTuple):
@@ -44,8 +42,10 @@ class Seen(NamedTuple):
 class Witness:
     """Sees nothing: of clusters that report no events. The base of the one that does."""
 
-    lost = 0
-    """Records that the engine dropped because they were not read in time."""
+    @property
+    def lost(self) -> int:
+        """Records that the engine dropped because they were not read in time."""
+        return 0
 
     def read(self) -> None:
         """Take in what the machines and the fault engine have reported."""
@@ -57,8 +57,8 @@ class Witness:
         """Everything up to `vns`, a multiple of BATCH_NS, was taken in: put it in order and judge it."""
         return Seen([], [])
 
-    def enter(self, phase: Phase, vns: int) -> Seen:
-        """As settle(), at any `vns`; then a phase begins."""
+    def enter(self, phase: Phase | None, vns: int) -> Seen:
+        """As settle(), at any `vns`; then a phase, if any, begins."""
         return Seen([], [])
 
     def discard(self) -> None:
@@ -84,40 +84,25 @@ class ClusterWitness(Witness):
         self._cluster = cluster
         self._oracle = oracle
         self._lines = [ConsoleLines(machine) for machine in range(len(cluster.vms))]
+        self._reports = ReportReader(cluster)
         self._pending: list[Event] = []
-        self._ended: frozenset[int] = frozenset()
         self._broken: frozenset[str] = frozenset()
 
-    def read(self) -> None:
-        for machine, vm in enumerate(self._cluster.vms):
-            events, lost = machine_events(machine, vm)
-            self._pending += events
-            self.lost += lost
-        for change in self._cluster.take_fault_log():
-            self._pending.append(Event(change.vns, -1, 0, EventKind.FAULT, change))
-        for why in self._cluster.take_failed_faults():
-            self._pending.append(Event(self._cluster.vns, -1, 0, EventKind.FAULT, f"not done: {why}"))
-        self._look_for_ends()
+    @property
+    def lost(self) -> int:
+        return self._reports.lost
 
-    def _look_for_ends(self) -> None:
-        ended = frozenset(i for i in range(len(self._cluster.vms)) if self._cluster.has_ended(i))
-        for machine in sorted(ended - self._ended):
-            stop = self._cluster.end_of(machine)
-            if not stop.kind.is_power_cut:  # that is a fault's doing, and among the faults
-                event = Event(stop.vns, machine, stop.instret, EventKind.END, stop.kind.text)
-                self._pending.append(event)
-        self._ended = ended
+    def read(self) -> None:
+        self._pending += self._reports.read()
 
     def console(self, machine: int, offset: int, data: bytes, marks: Sequence[ConsoleMark]) -> None:
         found = [(mark.offset, mark.vns, mark.instret) for mark in marks]
         self._pending += self._lines[machine].feed(offset, data, found)
 
     def settle(self, vns: int) -> Seen:
-        events, self._pending = self.pending(), []
-        self._oracle.feed(events, vns)
-        return Seen(events, self._new_failures(events))
+        return self.enter(None, vns)
 
-    def enter(self, phase: Phase, vns: int) -> Seen:
+    def enter(self, phase: Phase | None, vns: int) -> Seen:
         events, self._pending = self.pending(), []
         self._oracle.feed(events, vns)
         if phase is Phase.HEALED:
@@ -145,20 +130,17 @@ class ClusterWitness(Witness):
         return new
 
     def discard(self) -> None:
-        for vm in self._cluster.vms:
-            vm.take_raw_events()
-        self._cluster.take_fault_log()
-        self._cluster.take_failed_faults()
+        self._reports.discard()
 
     def copy(self) -> ClusterWitness:
         other = ClusterWitness(self._cluster, self._oracle.copy())
         other._lines = [lines.copy() for lines in self._lines]
         other._pending = list(self._pending)
-        other._ended, other._broken = self._ended, self._broken
+        other._reports, other._broken = self._reports.copy(), self._broken
         return other
 
     def pending(self) -> list[Event]:
-        return sorted(self._pending, key=_order)
+        return in_order(self._pending)
 
     def report(self, vns: int) -> OracleReport:
         oracle = self._oracle
@@ -166,10 +148,6 @@ class ClusterWitness(Witness):
             oracle = oracle.copy()
             oracle.feed(self.pending(), vns)
         return oracle.report([vm.properties() for vm in self._cluster.vms])
-
-
-def _order(event: Event) -> tuple[int, int, int]:
-    return event.vns, event.vm, _ORDER_OF_KINDS[event.kind]
 
 
 __all__ = ["BATCH_NS", "ClusterWitness", "Failure", "Seen", "Witness"]
