@@ -333,6 +333,10 @@ def test_times_in_text_are_exact(ns):
     assert parse_ns(format_ns(ns)) == ns
 
 
+def test_every_kind_has_a_letter_of_its_own():
+    assert len({kind.LETTER for kind in FAULTS.values()} - {"?"}) == len(FAULTS)
+
+
 def test_times_are_short():
     assert [format_ns(n) for n in (0, 7, 250_000, 1_500_000, 10**9)] == ["0 ns", "7 ns", "250 us", "1.5 ms", "1 s"]
 

@@ -368,7 +368,7 @@ class ProcessRestart(Fault):
     """Power loss, if it runs, and boot from its own disk."""
 
     LASTS = False
-    LETTER = "B"
+    LETTER = "U"
     target: int
     disk: CrashMode = "some"
 
