@@ -6,7 +6,7 @@ One table serves the `:` line, keys, scripts, help and completion.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cc_tui.commands import engine, faults
+from cc_tui.commands import edits, engine, faults
 from cc_tui.commands.language import (
     CommandError,
     Word,
@@ -210,6 +210,11 @@ SPECS: tuple[Spec, ...] = (
     Spec("schedule", (), "FILE", "the faults of a TOML file are those to come",
          lambda words: faults.UseSchedule(words.next()), "schedule split.toml"),
     Spec("reseed", (), "SEED", "another future from here on: random numbers start anew", _reseed, "reseed 7"),
+    Spec("write", (), "VM [phys:]ADDRESS HEX", "bytes of a machine's memory become others; in the past this branches",
+         lambda words: edits.WriteMemory.read(_machine(words.next()), words.next(), words.next()),
+         "write 0 phys:0x1000 90cc"),
+    Spec("set", (), "VM REGISTER VALUE", "a register has another value; in the past this branches",
+         lambda words: edits.SetRegister.read(_machine(words.next()), words.next(), words.next()), "set 0 rax 0x10"),
     Spec("agent", (), "VM ps|signal|run ...", "ask a machine's guest agent; its answer is an event", _agent,
          'agent 0 run "ls /data"'),
     Spec("vm", (), "VM", "the machine that instruction steps mean",

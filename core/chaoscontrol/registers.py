@@ -24,6 +24,18 @@ _SCALARS = (
 
 _MASK64 = (1 << 64) - 1
 
+_BASES = {"fs_base": "fs", "gs_base": "gs"}
+EDITABLE: dict[str, int] = {
+    **dict.fromkeys(GPR_NAMES, 64),
+    **dict.fromkeys(("rip", "rflags", "cr0", "cr2", "cr3", "cr4", "cr8", "efer", "kernel_gs_base", *_BASES), 64),
+    **dict.fromkeys(("fcw", "fsw", "ftw", "fop"), 16),
+    **dict.fromkeys(("fip", "fdp"), 64),
+    "mxcsr": 32,
+    **dict.fromkeys((f"xmm{i}" for i in range(16)), 128),
+    **dict.fromkeys((f"st{i}" for i in range(8)), 80),
+}
+"""Registers that `Registers.edit` sets by name, with their width in bits. ST0 to ST7 are in stack order."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Segment:
@@ -132,6 +144,19 @@ class Registers:
         """A copy with the named registers changed. General registers are taken modulo 2^64."""
         return dataclasses.replace(self, **changes)
 
+    def edit(self, name: str, value: int) -> Registers:
+        """A copy with the register of EDITABLE that is called so set. Raises KeyError, ValueError."""
+        if not 0 <= value < 1 << EDITABLE[name]:
+            raise ValueError(f"{name} has {EDITABLE[name]} bits")
+        if name in _BASES:
+            segment = dataclasses.replace(getattr(self, _BASES[name]), base=value)
+            return dataclasses.replace(self, **{_BASES[name]: segment})
+        if name.startswith("xmm"):
+            return dataclasses.replace(self, xmm=_with(self.xmm, int(name[3:]), value))
+        if name.startswith("st") and name[2:].isdecimal():
+            return dataclasses.replace(self, st=_with(self.st, (self.fsw >> 11) + int(name[2:]) & 7, value))
+        return self.replace(**{name: value})
+
     @classmethod
     def from_native(cls, raw: Any) -> Registers:
         """From a `cc_regs *`."""
@@ -167,6 +192,10 @@ class Registers:
             raw.st[i].mant, raw.st[i].sexp = self.st[i] & _MASK64, self.st[i] >> 64 & 0xFFFF
         for i in range(16):
             raw.xmm[i].q[0], raw.xmm[i].q[1] = self.xmm[i] & _MASK64, self.xmm[i] >> 64 & _MASK64
+
+
+def _with(values: tuple[int, ...], at: int, value: int) -> tuple[int, ...]:
+    return (*values[:at], value, *values[at + 1 :])
 
 
 def _segment(raw: Any) -> Segment:

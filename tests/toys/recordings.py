@@ -28,10 +28,12 @@ from chaoscontrol.timetravel import (
     FaultInput,
     GivenInput,
     Input,
+    MemoryInput,
     Multiverse,
     Phase,
     PhaseInput,
     Position,
+    RegisterInput,
     ScheduleInput,
     SeedInput,
 )
@@ -93,6 +95,8 @@ INPUTS: tuple[Input, ...] = (
     ScheduleInput(SCHEDULE),
     SeedInput((1 << 64) - 1),
     PhaseInput(Phase.HEALED),
+    MemoryInput(1, 0x1234, b"\xcc"),
+    RegisterInput(0, "xmm3", (1 << 128) - 1),
 )
 FAILED_REQUEST = SdkEvent(Command.ALWAYS, False, Status.ALWAYS_FAILED, 7, 3, "one leader", '{"t": 1}')
 EVENTS: tuple[Event, ...] = (

@@ -25,6 +25,7 @@ from chaoscontrol.recording import Header, Image, Judge, Recorder, RecordingErro
 from chaoscontrol.recording.fields import Place, pack, unpack
 from chaoscontrol.recording.frames import HEAD, MAGIC, PAYLOAD_BYTES_MAX, FrameFile, FrameKind, encode_frame
 from chaoscontrol.recording.header import decode_header, encode_header
+from chaoscontrol.registers import EDITABLE
 from chaoscontrol.timetravel import (
     AgentInput,
     ConsoleInput,
@@ -33,9 +34,11 @@ from chaoscontrol.timetravel import (
     FaultInput,
     GivenInput,
     Input,
+    MemoryInput,
     Phase,
     PhaseInput,
     Position,
+    RegisterInput,
     ScheduleInput,
     SeedInput,
 )
@@ -93,6 +96,8 @@ inputs = (
     | st.builds(ScheduleInput, schedules())
     | st.builds(SeedInput, u64)
     | st.builds(PhaseInput, st.sampled_from(Phase))
+    | st.builds(MemoryInput, vm, u64, st.binary(max_size=99))
+    | st.builds(RegisterInput, vm, st.sampled_from(sorted(EDITABLE)), st.integers(0, (1 << 128) - 1))
 )
 givens = st.builds(GivenInput, positions, u64, inputs)
 requests = st.builds(SdkEvent, st.sampled_from(Command), st.booleans(), st.sampled_from(Status), u32, u64, text, text)

@@ -13,14 +13,17 @@ from chaoscontrol.events import Event, EventKind
 from chaoscontrol.faults import FAULTS, Fault, FaultChange, FaultError, FaultSchedule, Origin, ScheduledFault
 from chaoscontrol.protocol import Command, SdkEvent, Status
 from chaoscontrol.recording.fields import U32, U64, Fields, Place, entries
+from chaoscontrol.registers import EDITABLE
 from chaoscontrol.timetravel import (
     AgentInput,
     ConsoleInput,
     FaultInput,
     GivenInput,
+    MemoryInput,
     Phase,
     PhaseInput,
     Position,
+    RegisterInput,
     ScheduleInput,
     SeedInput,
 )
@@ -32,6 +35,8 @@ VM_MAX = VMS_MAX - 1
 NAME_MAX = 256
 FAULTS_MAX = 100_000
 """Faults in one schedule."""
+VALUE_BYTES_MAX = 16
+"""Of a register."""
 ORDINAL_MAX = U32
 ORIGINS = tuple(Origin)
 EVENT_KINDS = (
@@ -123,12 +128,16 @@ def input_values(given: Input) -> list[object]:
             return [4, seed, None]
         case PhaseInput(phase):
             return [5, str(phase), None]
+        case MemoryInput(machine, address, data):
+            return [6, machine, [address, data]]
+        case RegisterInput(machine, name, value):
+            return [7, machine, [name, value.to_bytes(VALUE_BYTES_MAX, "little")]]
 
 
 def read_input(value: object, what: str, place: Place) -> Input:
     """An input from `input_values`."""
     fields = Fields(value, 3, what, place)
-    match fields.whole("kind", 0, 5):
+    match fields.whole("kind", 0, 7):
         case 0:
             return ConsoleInput(fields.whole("machine", 0, VM_MAX), fields.binary("data"))
         case 1:
@@ -140,8 +149,17 @@ def read_input(value: object, what: str, place: Place) -> Input:
             return ScheduleInput(read_schedule(cast("tuple[object, ...]", value)[1:], f"{what}.schedule", place))
         case 4:
             return SeedInput(fields.whole("seed"))
-        case _:
+        case 5:
             return PhaseInput(Phase(fields.text("phase", NAME_MAX, tuple(Phase))))
+        case 6:
+            machine = fields.whole("machine", 0, VM_MAX)
+            write = Fields(fields.any(), 2, f"{what}.write", place)
+            return MemoryInput(machine, write.whole("address"), write.binary("data"))
+        case _:
+            machine = fields.whole("machine", 0, VM_MAX)
+            register = Fields(fields.any(), 2, f"{what}.register", place)
+            name, value = register.text("name", NAME_MAX, tuple(EDITABLE)), register.binary("value", VALUE_BYTES_MAX)
+            return RegisterInput(machine, name, int.from_bytes(value, "little"))
 
 
 def given_values(given: GivenInput) -> list[object]:

@@ -10,6 +10,9 @@ import enum
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chaoscontrol.errors import UsageError
+from chaoscontrol.registers import EDITABLE, Registers
+
 if TYPE_CHECKING:
     from chaoscontrol.faults import Fault, FaultSchedule
     from chaoscontrol.timetravel.cluster_api import Cluster
@@ -55,6 +58,27 @@ class SeedInput:
     """64 bits."""
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryInput:
+    """Bytes written into the memory of machine `machine`, as nothing in it would: what if they had been others?"""
+
+    machine: int
+    address: int
+    """Physical."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterInput:
+    """A register of machine `machine` is given another value."""
+
+    machine: int
+    name: str
+    """One of chaoscontrol.registers.EDITABLE."""
+    value: int
+    """Unsigned, of the register's width."""
+
+
 class Phase(enum.StrEnum):
     """What a test says of the history from here on; the guests notice nothing."""
 
@@ -73,19 +97,20 @@ class PhaseInput:
     phase: Phase
 
 
-Input = ConsoleInput | AgentInput | FaultInput | ScheduleInput | SeedInput | PhaseInput
+MachineInput = ConsoleInput | AgentInput | MemoryInput | RegisterInput
+Input = MachineInput | FaultInput | ScheduleInput | SeedInput | PhaseInput
 
 
 def machine_of(given: Input) -> int | None:
     """The machine that an input is for; None if it is for the cluster."""
-    return given.machine if isinstance(given, ConsoleInput | AgentInput) else None
+    return given.machine if isinstance(given, MachineInput) else None
 
 
 def apply(given: Input, cluster: Cluster) -> Input | None:
     """Give an input to the cluster as it stands; what was taken of it, None if nothing.
 
-    Only bytes can be taken in part, by a queue that is full. Raises UsageError for a fault that cannot be, and then
-    changes nothing.
+    Only bytes can be taken in part, by a queue that is full. Raises UsageError for a fault, an address or a register's
+    value that cannot be, and then changes nothing.
     """
     match given:
         case ConsoleInput(machine, data):
@@ -100,9 +125,23 @@ def apply(given: Input, cluster: Cluster) -> Input | None:
             cluster.set_schedule(schedule)
         case SeedInput(seed):
             cluster.reseed(seed)
+        case MemoryInput(machine, address, data):
+            cluster.vms[machine].write_memory(address, data)
+        case RegisterInput(machine, name, value):
+            vm = cluster.vms[machine]
+            vm.set_registers(_edited(vm.registers(), name, value))
         case PhaseInput():
             pass  # for the witness
     return given
+
+
+def _edited(registers: Registers, name: str, value: int) -> Registers:
+    try:
+        return registers.edit(name, value)
+    except KeyError:
+        raise UsageError(f"no register {name!r} can be set", hint=f"those can: {', '.join(EDITABLE)}") from None
+    except ValueError as error:
+        raise UsageError(f"{name} cannot be {value:#x}", hint=str(error)) from None
 
 
 def describe(given: Input) -> str:
@@ -120,5 +159,9 @@ def describe(given: Input) -> str:
             return f"a schedule of {len(schedule.faults)} faults"
         case SeedInput(seed):
             return f"new seed {seed}"
+        case MemoryInput(machine, address, data):
+            return f"wrote {len(data)} bytes into vm{machine} at {address:#x}"
+        case RegisterInput(machine, name, value):
+            return f"set {name} of vm{machine} to {value:#x}"
         case PhaseInput(phase):
             return f"the cluster counts as {phase}"
