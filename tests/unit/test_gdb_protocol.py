@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys.cluster import ToyVm
 
+from cc_tui.gdb.description import REGISTERS, all_bytes, changes, target_xml
+from cc_tui.gdb.packets import INTERRUPT, ConnectionClosedError, PacketStream, checksum, escape, unescape
+from cc_tui.gdb.server import GdbServer, listen
+from cc_tui.gdb.target import Point, Report, Why
 from chaoscontrol.errors import AddressError, UsageError
-from chaoscontrol.gdb.description import REGISTERS, all_bytes, changes, target_xml
-from chaoscontrol.gdb.packets import INTERRUPT, ConnectionClosedError, PacketStream, checksum, escape, unescape
-from chaoscontrol.gdb.server import GdbServer, listen
-from chaoscontrol.gdb.target import Point, Report, Why
 
 BASE, MEMORY = 0x1000, bytes(range(256)) * 40
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from cc_tui.gdb.description import REGISTERS, all_bytes, changes, target_xml
+from cc_tui.gdb.packets import INTERRUPT, PACKET_BYTES_MAX, ConnectionClosedError, PacketStream, escape, unescape
+from cc_tui.gdb.target import Point, PointKind, Report, Why
 from chaoscontrol.errors import ChaosControlError, UsageError
-from chaoscontrol.gdb.description import REGISTERS, all_bytes, changes, target_xml
-from chaoscontrol.gdb.packets import INTERRUPT, PACKET_BYTES_MAX, ConnectionClosedError, PacketStream, escape, unescape
-from chaoscontrol.gdb.target import Point, PointKind, Report, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from chaoscontrol.gdb.target import Target
+    from cc_tui.gdb.target import Target
 
 THREAD = b"1"
 """A machine has one CPU, which gdb sees as its only thread."""
