@@ -4,6 +4,7 @@
  */
 #include "console.h"
 #include "devices/devices.h"
+#include "watch.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -198,6 +199,7 @@ void cc_machine_free(cc_machine *m)
         m->ops->destroy(m);
     if (m->pagemap)
         cc_pagemap_free(m);
+    cc_watches_free(m);
     cc_eventlog_free(m);
     cc_log_free(m);
     cc_console_free(m);

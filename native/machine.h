@@ -75,6 +75,8 @@ struct cc_vcpu_ops {
     void (*page_changed)(cc_machine *m, uint64_t page);
     int (*set_cache_sizes)(cc_machine *m, uint32_t tlb_bits, uint32_t code_cache_kib);
     int (*translate)(cc_machine *m, uint64_t va, uint64_t *gpa);   /* no permission checks, no side effects */
+    /* m->watches is another list; the kinds in the old one and in the new one.  NULL: nothing can be watched. */
+    void (*watches_changed)(cc_machine *m, uint32_t old_kinds, uint32_t kinds);
 };
 extern const struct cc_vcpu_ops cc_soft_vcpu, cc_kvm_vcpu;
 
@@ -120,6 +122,7 @@ struct cc_machine {
     struct cc_console *console;    /* host-side: undrained output, marks, pattern matcher (console.c) */
     struct cc_log *log;            /* host-side (log.c) */
     struct cc_eventlog *events;    /* host-side (eventlog.c) */
+    struct cc_watches *watches;    /* host-side: breakpoints and watchpoints (watch.c); NULL: none */
 
     cc_store *store;
     struct cc_pagemap *pagemap;    /* pages.c: snapshot and digest bookkeeping */

@@ -9,6 +9,7 @@
  * it was asked for: nothing is pending between two runs, so a snapshot taken between them is complete.
  */
 #include "devices/devices.h"
+#include "watch.h"
 
 /* A cancel is noticed between slices; where they end has no effect on the guest. */
 #define SLICE_INSNS UINT64_C(200000)
@@ -34,6 +35,18 @@ static int report_requested(cc_machine *m, cc_stop *stop)
     return kind == CC_STOP_ERROR ? CC_EHOST : CC_OK;
 }
 
+/* When the stop is due that something watched asked for; CC_NEVER: none was. */
+static uint64_t watch_vns(const cc_machine *m)
+{
+    return cc_likely(!m->watches) ? CC_NEVER : m->watches->stop_vns;
+}
+
+static void report_watch(cc_machine *m, cc_stop *stop)
+{
+    m->watches->stop_vns = CC_NEVER;
+    report(m, stop, CC_STOP_WATCH, m->watches->stop_hit.watch);
+}
+
 static bool take_cancel(cc_machine *m)
 {
     return __atomic_load_n(&m->cancel, __ATOMIC_RELAXED) && __atomic_exchange_n(&m->cancel, 0, __ATOMIC_ACQ_REL);
@@ -48,6 +61,8 @@ static bool stops_here(cc_machine *m, const cc_until *until, cc_stop *stop, int 
         report(m, stop, m->dev.dead_kind, m->dev.dead_detail);
     } else if (m->stop_kind != CC_STOP_NONE)
         *rc = report_requested(m, stop);
+    else if (cc_now(m) >= watch_vns(m))
+        report_watch(m, stop);
     else if (m->instret >= until->instret)
         report(m, stop, CC_STOP_INSTRET, 0);
     else if (cc_now(m) >= until->vns)
@@ -101,16 +116,17 @@ static uint64_t insns_until(const cc_machine *m, uint64_t at)
 static uint64_t horizon(const cc_machine *m, const cc_until *until)
 {
     uint64_t insns = min_u64(until->instret - m->instret, SLICE_INSNS);
-    uint64_t at = min_u64(until->vns, m->dev.ev_at[earliest_slot(m)]);
+    uint64_t at = min_u64(min_u64(until->vns, watch_vns(m)), m->dev.ev_at[earliest_slot(m)]);
     return m->instret + min_u64(insns, insns_until(m, min_u64(at, VNS_MAX)));
 }
 
 /* Skip halted time to the next event or the limit.  False if no event can end the halt and no limit is set. */
 static bool skip_halted(cc_machine *m, const cc_until *until)
 {
-    if (until->vns == CC_NEVER && !(m->ops->interruptible(m) && cc_event_may_interrupt(m)))
+    const uint64_t limit = min_u64(until->vns, watch_vns(m));
+    if (limit == CC_NEVER && !(m->ops->interruptible(m) && cc_event_may_interrupt(m)))
         return false;
-    uint64_t at = min_u64(until->vns, m->dev.ev_at[earliest_slot(m)]);
+    uint64_t at = min_u64(limit, m->dev.ev_at[earliest_slot(m)]);
     m->vns_base = min_u64(at, VNS_MAX);
     m->instret_base = m->instret;
     return true;
@@ -119,9 +135,10 @@ static bool skip_halted(cc_machine *m, const cc_until *until)
 /* Let time pass up to the limit, with everything standing still.  False if there is none. */
 static bool skip_paused(cc_machine *m, const cc_until *until)
 {
-    if (until->vns == CC_NEVER)
+    const uint64_t limit = min_u64(until->vns, watch_vns(m));
+    if (limit == CC_NEVER)
         return false;
-    m->vns_base = min_u64(until->vns, VNS_MAX);
+    m->vns_base = min_u64(limit, VNS_MAX);
     m->instret_base = m->instret;
     return true;
 }
@@ -147,6 +164,8 @@ static int run_loop(cc_machine *m, const cc_until *until, cc_stop *stop)
             continue;
         }
         fire_due_events(m);
+        if (cc_unlikely(m->watches != NULL) && m->watches->nstaged)
+            cc_watches_commit(m, true);
         if (m->stop_kind != CC_STOP_NONE)
             continue;
         if (refused || (!try_halted && idles(m))) {
@@ -172,6 +191,8 @@ int cc_run(cc_machine *m, const cc_until *until, cc_stop *stop)
 {
     m->stop_at = until->stop_at;
     m->exits_max = until->exits;
+    if (cc_unlikely(m->watches != NULL) && !(until->stop_at & CC_AT_WATCH))
+        m->watches->stop_vns = CC_NEVER;
     int rc = run_loop(m, until, stop);
     m->stop_at = 0;
     m->exits_max = CC_NEVER;

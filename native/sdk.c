@@ -9,6 +9,7 @@
  * The table is state (CC_AUX_PROPS): going back in time takes back what was counted since.
  */
 #include "sdk.h"
+#include "watch.h"
 
 #define PAGE_GPA 0xFE000u
 #define PAYLOAD_AT 0x20u
@@ -276,6 +277,8 @@ void cc_sdk_request(cc_machine *m, uint32_t value)
     cc_ram_will_change(m, PAGE_GPA, CC_PAGE_SIZE);
     memcpy(page + 0x10, &result, sizeof result);
     page[0x18] = status;
+    cc_watch_device(m, CC_DEVICE_SDK);
+    cc_watch_dma(m, PAGE_GPA + 0x10, 9, CC_WATCH_WRITE, 0);
     if (m->stop_kind == CC_STOP_NONE && (m->stop_at & CC_AT_HYPERCALL))
         cc_request_stop(m, CC_STOP_HYPERCALL, value);
 }

@@ -6,6 +6,7 @@
  * restoring cost what differs.
  */
 #include "pages.h"
+#include "watch.h"
 
 #include <stdlib.h>
 
@@ -44,6 +45,7 @@ static int state_load(cc_machine *m, const struct cc_state *st)
     m->stop_kind = CC_STOP_NONE;
     m->stop_detail = 0;
     m->kick |= CC_KICK_RESCHED;
+    cc_watches_moved(m);
     return m->ops->set_regs(m, &st->regs);
 }
 
@@ -281,6 +283,8 @@ static void ram_page_write(cc_machine *m, uint64_t page, cc_pageh to)
         return;
     cc_ram_will_change(m, page << CC_PAGE_SHIFT, CC_PAGE_SIZE);
     cc_page_read(m->store, to, ram);
+    cc_watch_device(m, CC_DEVICE_RESTART);
+    cc_watch_dma(m, page << CC_PAGE_SHIFT, CC_PAGE_SIZE, CC_WATCH_WRITE, 0);
 }
 
 static void clean_ram_page_write(cc_machine *m, uint64_t page, cc_pageh to)

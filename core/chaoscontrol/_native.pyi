@@ -62,6 +62,29 @@ class _Lib(Protocol):
     CC_EDGES_BYTES: int
     CC_EDGES_PROGRAMS_MAX: int
     CC_TASK_NAME_BYTES: int
+    CC_STOP_WATCH: int
+    CC_AT_WATCH: int
+    CC_WATCH_EXECUTE: int
+    CC_WATCH_WRITE: int
+    CC_WATCH_READ: int
+    CC_WATCH_SENT: int
+    CC_WATCH_RECEIVED: int
+    CC_WATCH_PHYSICAL: int
+    CC_WATCH_OUTSIDE: int
+    CC_WATCHES_MAX: int
+    CC_WATCH_LOG_MAX: int
+    CC_ANY_CR3: int
+    CC_ANY_FRAME: int
+    CC_ANY_PEER: int
+    CC_NO_OFFSET: int
+    CC_BY_INSTRUCTION: int
+    CC_BY_CPU: int
+    CC_BY_WALK: int
+    CC_BY_DEVICE: int
+    CC_DEVICE_SDK: int
+    CC_DEVICE_RESTART: int
+    CC_HIT_AFTER_INTERRUPT: int
+    CC_HIT_FRAME: int
     CC_EVENT_SDK: int
     CC_EVENT_DISK: int
     CC_EVENT_NET: int
@@ -152,6 +175,10 @@ class _Lib(Protocol):
     def cc_edges_maps(self, machine: CData, /) -> int: ...
     def cc_edges_read(self, machine: CData, number: int, name: CData, dst: CData, /) -> int: ...
     def cc_edges_clear(self, machine: CData, /) -> None: ...
+    def cc_watches_set(self, machine: CData, watches: CData, count: int, /) -> int: ...
+    def cc_watch_take(self, machine: CData, dst: CData, lost: CData, /) -> int: ...
+    def cc_watch_hit_get(self, machine: CData, out: CData, /) -> int: ...
+    def cc_watch_pass(self, machine: CData, /) -> None: ...
     def cc_coverage_classify(self, counters: CData, bits: CData, size: int, /) -> None: ...
     def cc_coverage_merge(self, into: CData, bits: CData, size: int, cells: CData, /) -> int: ...
     def cc_coverage_new(self, known: CData, bits: CData, size: int, cells: CData, /) -> int: ...

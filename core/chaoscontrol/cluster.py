@@ -269,6 +269,7 @@ class SimulationController:
         setup_complete: bool = False,
         failure: bool = False,
         ended: bool = False,
+        watch: bool = False,
         on_slice: Callable[[], None] | None = None,
     ) -> ClusterStop:
         """Runs all machines to a virtual time, or to the first of the asked events.
@@ -276,7 +277,7 @@ class SimulationController:
         Without `machine` an event in any machine counts, and all machines are run to the end of the tick in which it
         happened. With it only that machine's count, and the cluster stops at that very moment. instret: absolute, of
         `machine`. console: a literal text, looked for in what is sent from now on. vns None: no limit; then a cluster
-        in which nothing can happen any more stops as HALTED. on_slice is called several times a second.
+        in which nothing can happen any more stops as HALTED. watch: what the machines' set_watches() name. on_slice is called several times a second.
         """
         if vns is not None and vns < self.vns:
             raise UsageError(
@@ -297,7 +298,11 @@ class SimulationController:
             | (lib.CC_AT_COVERAGE if coverage else 0)
             | (lib.CC_AT_FAILURE if failure else 0)
             | (lib.CC_AT_END if ended else 0)
+            | (lib.CC_AT_WATCH if watch else 0)
         )
+        if watch:
+            for vm in self.vms:
+                lib.cc_watch_pass(vm.use_native())
         self._cancelled.clear()
         while True:
             stop = self._run_to_next_fault(vns, machine, wants_setup=setup_complete)

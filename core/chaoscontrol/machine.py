@@ -23,7 +23,7 @@ from .values import ConsoleMark, Digest, PropertyCounts, RawEvent, Stats, Stop, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from ._native import CData
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .edges import EdgeRecorder
     from .loader import BootFiles
     from .registers import Registers
+    from .watches import Watch, WatchHit
 
 NO_LIMIT = (1 << 64) - 1
 
@@ -186,12 +187,14 @@ class DeterministicVm(MachineFaults):
         console: bytes | str | None = None,
         hypercall: bool = False,
         coverage: bool = False,
+        watch: bool = False,
         on_slice: Callable[[], None] | None = None,
     ) -> Stop:
         """Runs until the first of the absolute limits or the asked events, or until the guest stops by itself.
 
-        console: a literal text of at most 255 bytes, looked for in output sent from now on. on_slice is called several
-        times a second and may take output or read state. Without limits and events it runs until the guest stops or
+        console: a literal text of at most 255 bytes, looked for in output sent from now on. watch: stop at what
+        set_watches() names; an instruction that the run begins at does not stop it. on_slice is called several times a
+        second and may take output or read state. Without limits and events it runs until the guest stops or
         cancel() is called. Raises EngineError if the engine cannot go on.
         """
         native = self._use()
@@ -204,7 +207,10 @@ class DeterministicVm(MachineFaults):
             (lib.CC_AT_CONSOLE if console is not None else 0)
             | (lib.CC_AT_HYPERCALL if hypercall else 0)
             | (lib.CC_AT_COVERAGE if coverage else 0)
+            | (lib.CC_AT_WATCH if watch else 0)
         )
+        if watch:
+            lib.cc_watch_pass(native)
         end = NO_LIMIT if instret is None else instret
         while True:
             until.instret = min(end, lib.cc_instret(native) + SLICE_INSNS)
@@ -482,6 +488,26 @@ class DeterministicVm(MachineFaults):
         from .edges import EdgeRecorder
 
         return EdgeRecorder(self._use, self._check)
+
+    # ---- breakpoints and watchpoints ----
+
+    def set_watches(self, watches: Sequence[Watch]) -> None:
+        """Replaces what is watched; empty: nothing. What was met and not taken is forgotten. Raises UsageError."""
+        from . import watches as native_watches
+
+        self._check(native_watches.set_watches(self._use(), watches))
+
+    def take_watch_hits(self) -> tuple[list[WatchHit], int]:
+        """What was met since the last call, in order, and how many hits between the oldest and the newest are missing."""
+        from . import watches as native_watches
+
+        return native_watches.take_hits(self._use())
+
+    def watch_hit(self) -> WatchHit | None:
+        """What the last stop with StopKind.WATCH was for."""
+        from . import watches as native_watches
+
+        return native_watches.last_hit(self._use())
 
     # ---- snapshots ----
 

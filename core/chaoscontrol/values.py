@@ -33,6 +33,8 @@ class StopKind(Choice):
     """The asked number of exits was reached."""
     POWER_OFF = lib.CC_STOP_POWER_OFF
     """Its power was cut."""
+    WATCH = lib.CC_STOP_WATCH
+    """Something watched was met; detail is its place in the list."""
 
     @property
     def is_final(self) -> bool:
@@ -65,6 +67,7 @@ _STOP_TEXT = {
     StopKind.COVERAGE: "the guest wrote the coverage port",
     StopKind.EXITS: "the exit limit was reached",
     StopKind.POWER_OFF: "its power was cut",
+    StopKind.WATCH: "something watched was met",
 }
 
 

@@ -6,6 +6,7 @@
  * DEVICE_NEEDS_RESET and a configuration interrupt.
  */
 #include "virtio.h"
+#include "../watch.h"
 
 /* 4.2.2: registers */
 #define REG_MAGIC 0x000u
@@ -131,6 +132,7 @@ static void store16(cc_machine *m, uint64_t gpa, uint16_t v)
 {
     cc_ram_will_change(m, gpa, sizeof v);
     memcpy(m->ram + gpa, &v, sizeof v);
+    cc_watch_dma(m, gpa, sizeof v, CC_WATCH_WRITE, 0);
 }
 
 static uint64_t desc_bytes(unsigned num) { return (uint64_t)DESC_BYTES * num; }
@@ -234,6 +236,7 @@ static const char *find_overlap(const struct cc_vq *q, const struct cc_chain *c)
 bool cc_vq_walk(cc_machine *m, unsigned d, unsigned queue, uint16_t head, struct cc_chain *c)
 {
     const struct cc_vq *q = &m->dev.virtio[d].vq[queue];
+    cc_watch_device(m, d);
     c->head = head;
     c->count = c->readable = 0;
     c->read_bytes = c->write_bytes = 0;
@@ -289,6 +292,8 @@ void cc_vq_use(cc_machine *m, unsigned d, unsigned queue, uint16_t head, uint32_
     const uint64_t at = q->device + 4 + 8u * (q->used_idx & (q->num - 1u));
     cc_ram_will_change(m, at, sizeof u);
     memcpy(m->ram + at, &u, sizeof u);
+    cc_watch_device(m, d);
+    cc_watch_dma(m, at, sizeof u, CC_WATCH_WRITE, 0);
     store16(m, q->device + 2, ++q->used_idx);
 }
 
@@ -312,8 +317,9 @@ void cc_vq_interrupt(cc_machine *m, unsigned d, unsigned queue)
         interrupt(m, d, INT_USED);
 }
 
-uint32_t cc_chain_read(const cc_machine *m, const struct cc_chain *c, uint32_t at, void *dst, uint32_t size)
+uint32_t cc_chain_read(cc_machine *m, const struct cc_chain *c, uint32_t at, void *dst, uint32_t size)
 {
+    const uint32_t from = at;
     uint8_t *to = dst;
     uint32_t done = 0;
     for (unsigned i = 0; i < c->readable && done < size; i++) {
@@ -324,6 +330,7 @@ uint32_t cc_chain_read(const cc_machine *m, const struct cc_chain *c, uint32_t a
         }
         const uint32_t n = size - done < s.size - at ? size - done : s.size - at;
         memcpy(to + done, m->ram + s.gpa + at, n);
+        cc_watch_dma(m, s.gpa + at, n, CC_WATCH_READ, from + done);
         done += n;
         at = 0;
     }
@@ -332,6 +339,7 @@ uint32_t cc_chain_read(const cc_machine *m, const struct cc_chain *c, uint32_t a
 
 uint32_t cc_chain_write(cc_machine *m, const struct cc_chain *c, uint32_t at, const void *src, uint32_t size)
 {
+    const uint32_t start = at;
     const uint8_t *from = src;
     uint32_t done = 0;
     for (unsigned i = c->readable; i < c->count && done < size; i++) {
@@ -343,6 +351,7 @@ uint32_t cc_chain_write(cc_machine *m, const struct cc_chain *c, uint32_t at, co
         const uint32_t n = size - done < s.size - at ? size - done : s.size - at;
         cc_ram_will_change(m, s.gpa + at, n);
         memcpy(m->ram + s.gpa + at, from + done, n);
+        cc_watch_dma(m, s.gpa + at, n, CC_WATCH_WRITE, start + done);
         done += n;
         at = 0;
     }

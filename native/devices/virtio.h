@@ -65,7 +65,7 @@ void cc_vq_use(cc_machine *m, unsigned device, unsigned queue, uint16_t head, ui
 void cc_vq_interrupt(cc_machine *m, unsigned device, unsigned queue);
 
 /* Copy from the readable part, or to the writable one, from offset `at` on; the bytes that there were. */
-uint32_t cc_chain_read(const cc_machine *m, const struct cc_chain *c, uint32_t at, void *dst, uint32_t size);
+uint32_t cc_chain_read(cc_machine *m, const struct cc_chain *c, uint32_t at, void *dst, uint32_t size);
 uint32_t cc_chain_write(cc_machine *m, const struct cc_chain *c, uint32_t at, const void *src, uint32_t size);
 
 /* Transport, for the bus. */

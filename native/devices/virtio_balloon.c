@@ -3,6 +3,7 @@
  * a driver that goes on using one finds out.  VIRTIO_BALLOON_F_DEFLATE_ON_OOM is not offered: the pressure is real.
  */
 #include "virtio.h"
+#include "../watch.h"
 
 enum { INFLATE, DEFLATE };
 
@@ -25,6 +26,7 @@ static void discard(cc_machine *m, uint64_t gpa)
         return;
     cc_ram_will_change(m, gpa, CC_PAGE_SIZE);
     memset(m->ram + gpa, 0, CC_PAGE_SIZE);
+    cc_watch_dma(m, gpa, CC_PAGE_SIZE, CC_WATCH_WRITE, 0);
 }
 
 /* 5.5.6: an array of 32-bit page numbers.  False if it is none. */

@@ -247,7 +247,7 @@ static uint64_t latency_ns(cc_machine *m, const struct cc_blk_request *r)
 }
 
 /* The readable part is a header and data, the writable one data and a status byte (5.2.6); NULL, or what is wrong. */
-static const char *parse(const cc_machine *m, const struct cc_chain *c, struct cc_blk_request *r)
+static const char *parse(cc_machine *m, const struct cc_chain *c, struct cc_blk_request *r)
 {
     struct header h;
     if (c->read_bytes < sizeof h)

@@ -4,6 +4,7 @@
  */
 #include "virtio.h"
 #include "../net/net.h"
+#include "../watch.h"
 
 #define F_MTU (UINT64_C(1) << 3)
 #define F_MAC (UINT64_C(1) << 5)
@@ -27,6 +28,20 @@ static cc_net_counters *counters(cc_machine *m)
     return &m->dev.net.counters;
 }
 
+/* For whoever watches frames; the addresses are those of the guest's buffer. */
+static void frame_passed(cc_machine *m, const struct cc_chain *c, const struct cc_frame *f, uint32_t kind)
+{
+    struct cc_watch_piece piece[CC_CHAIN_MAX];
+    unsigned n = 0;
+    if (cc_likely(!m->watches))
+        return;
+    for (unsigned i = kind == CC_WATCH_SENT ? 0 : c->readable; i < c->count; i++)
+        piece[n++] = (struct cc_watch_piece){c->segment[i].gpa, c->segment[i].size};
+    const bool sent = kind == CC_WATCH_SENT;
+    cc_watch_frame_passed(m, kind, f->serial, sent ? f->data[5] : f->src, sent && (f->data[0] & 1), piece, n,
+                          sizeof(struct header), f->size);
+}
+
 static void send(cc_machine *m, const struct cc_chain *c)
 {
     struct header h;
@@ -43,6 +58,8 @@ static void send(cc_machine *m, const struct cc_chain *c)
     }
     counters(m)->tx_frames++;
     counters(m)->tx_bytes += size;
+    const struct cc_frame sent = {.serial = cc_outbox_serial(m) - 1, .size = size, .data = frame};
+    frame_passed(m, c, &sent, CC_WATCH_SENT);
 }
 
 static void notify(cc_machine *m, unsigned queue)
@@ -74,8 +91,11 @@ static bool receive(cc_machine *m, const struct cc_frame *f)
         cc_vq_put_back(m, CC_VIRTIO_NET, RECEIVE);
         return false;
     }
+    cc_watch_frame(m, f->src, f->serial, sizeof h);
     cc_chain_write(m, &c, 0, &h, sizeof h);
     cc_chain_write(m, &c, sizeof h, f->data, f->size);
+    cc_watch_frame_done(m);
+    frame_passed(m, &c, f, CC_WATCH_RECEIVED);
     cc_vq_use(m, CC_VIRTIO_NET, RECEIVE, c.head, (uint32_t)sizeof h + f->size);
     cc_vq_interrupt(m, CC_VIRTIO_NET, RECEIVE);
     return true;

@@ -42,6 +42,7 @@
 #define CC_STOP_COVERAGE 11     /* the guest wrote the coverage port */
 #define CC_STOP_EXITS 12        /* the asked number of exits was reached */
 #define CC_STOP_POWER_OFF 13    /* the power was cut: cc_power_off() */
+#define CC_STOP_WATCH 14        /* something watched was met; detail = the watch, cc_watch_hit_get() has the rest */
 
 /* ---- what a run stops at besides its limits: bits of cc_until.stop_at ------------------------------------------- */
 #define CC_AT_CONSOLE 1
@@ -49,6 +50,7 @@
 #define CC_AT_COVERAGE 4
 #define CC_AT_SETUP 8          /* setup_complete; reported as CC_STOP_HYPERCALL */
 #define CC_AT_FAILURE 16       /* an always that was false, an unreachable reached; CC_STOP_HYPERCALL */
+#define CC_AT_WATCH 32         /* see cc_watches_set() */
 
 #define CC_NO_TIME 0xFFFFFFFFFFFFFFFF
 
@@ -353,6 +355,75 @@ void cc_coverage_classify(const uint8_t *counters, uint8_t *bits, size_t size);
 uint64_t cc_coverage_merge(uint8_t *into, const uint8_t *bits, size_t size, uint64_t *cells);
 /* The same number without merging. */
 uint64_t cc_coverage_new(const uint8_t *known, const uint8_t *bits, size_t size, uint64_t *cells);
+
+/* ---- breakpoints and watchpoints of the host; soft CPU only ------------------------------------------------------------ */
+/* They are in no snapshot and no digest, and the guest cannot tell.  What is met is logged while the machine runs, and a
+ * run with CC_AT_WATCH stops at it.
+ *
+ * Execution is met before the instruction, once per arrival: not again when it is resumed with RF set, after a fault of
+ * its own or between the iterations of REP.  An instruction that a stop was reported at, or that the machine stood at when
+ * cc_watch_pass() was called, does not stop the run that begins there; it is logged when it is executed.
+ * Accesses are met at the boundary after the instruction (each iteration of REP is one); those of instructions that fault
+ * do not count.  What a device writes or reads at a time of its own is met at the first boundary later than that time. */
+#define CC_WATCH_EXECUTE 1
+#define CC_WATCH_WRITE 2
+#define CC_WATCH_READ 4
+#define CC_WATCH_SENT 8        /* a frame was given to the network device */
+#define CC_WATCH_RECEIVED 16   /* a frame was put into the guest's memory */
+#define CC_WATCH_PHYSICAL 1    /* flags: the address is a physical one */
+#define CC_WATCH_OUTSIDE 2     /* execution everywhere but in the range */
+#define CC_WATCHES_MAX 256
+#define CC_WATCH_LOG_MAX 2048
+#define CC_ANY_CR3 0xFFFFFFFFFFFFFFFF
+#define CC_ANY_FRAME 0xFFFFFFFFFFFFFFFF
+#define CC_ANY_PEER 0xFFFFFFFF
+#define CC_NO_OFFSET 0xFFFFFFFF
+typedef struct cc_watch {
+    uint64_t address;          /* frames: the serial number, or CC_ANY_FRAME */
+    uint64_t size;             /* bytes; frames: the offset in the frame that the hit tells the address of */
+    uint64_t cr3;              /* only under these page tables (bits 0 to 11 do not matter); CC_ANY_CR3 */
+    uint32_t kinds;            /* CC_WATCH_EXECUTE, _WRITE, _READ together, or _SENT, _RECEIVED */
+    uint32_t flags;
+    uint32_t peer;             /* frames: the other machine, or CC_ANY_PEER */
+    uint32_t pad;
+} cc_watch;
+
+#define CC_BY_INSTRUCTION 0
+#define CC_BY_CPU 1            /* the CPU itself: stack frames of interrupts, descriptor tables */
+#define CC_BY_WALK 2           /* accessed and dirty bits that a data access set in page tables; only writes are met */
+#define CC_BY_DEVICE 3
+#define CC_DEVICE_SDK 32       /* the answer in the page of an SDK request */
+#define CC_DEVICE_RESTART 33   /* a machine started again, with the memory that it was loaded with */
+#define CC_HIT_AFTER_INTERRUPT 1   /* execution: an interrupt led there at this very moment; a run to the moment ends before it */
+#define CC_HIT_FRAME 2         /* serial and peer are those of a frame */
+typedef struct cc_watch_hit {
+    uint64_t instret, vns;     /* the moment: of execution before it, of all else the first one after it */
+    uint64_t rip;              /* of the instruction; CC_BY_CPU: of the one interrupted, or 0; CC_BY_DEVICE: 0 */
+    uint64_t address;          /* the first watched byte touched, as the watch names it */
+    uint64_t gpa;              /* where that is in physical memory */
+    uint64_t va;               /* where the access begins; devices: physical */
+    uint64_t cr3, rsp;         /* at the moment */
+    uint64_t value[2];         /* the first 16 bytes of what was read or written */
+    uint64_t serial;           /* of a frame, its sender's count */
+    uint32_t watch;            /* its place in the list */
+    uint32_t kind;             /* one of CC_WATCH_* */
+    uint32_t who;              /* CC_BY_* */
+    uint32_t size;             /* of the access, or frame */
+    uint32_t device;           /* CC_BY_DEVICE: bit number in CC_DEV_*, or CC_DEVICE_* */
+    uint32_t peer;             /* a received frame's sender, a sent one's receiver; CC_ANY_PEER: to all */
+    uint32_t frame_offset;     /* where in the frame the byte at gpa is; CC_NO_OFFSET */
+    uint32_t flags;            /* CC_HIT_* */
+    uint32_t cpl;
+    uint32_t pad;
+} cc_watch_hit;
+/* Replaces the list; 0 watches: nothing is watched, at no cost.  The log is emptied. */
+int cc_watches_set(cc_machine *, const cc_watch *list, uint32_t count);
+/* What was met since the last call, in order, at most CC_WATCH_LOG_MAX: if there is more, the oldest and the newest, and
+ * *lost says how many between them are missing. */
+size_t cc_watch_take(cc_machine *, cc_watch_hit *dst, uint64_t *lost);
+/* What the last CC_STOP_WATCH was for; CC_EINVAL if there was none. */
+int cc_watch_hit_get(const cc_machine *, cc_watch_hit *out);
+void cc_watch_pass(cc_machine *);
 
 /* ---- snapshots, digests ------------------------------------------------------------------------------------------ */
 int cc_snapshot_take(cc_machine *, cc_snapshot **out);

@@ -25,6 +25,7 @@ struct cc_frame {
 void cc_net_reset(cc_machine *m);                       /* forgets what is on its way to it */
 /* The device sends a frame now; false if the outbox is full, and then it is dropped and counted. */
 bool cc_outbox_push(cc_machine *m, const uint8_t *data, uint32_t size);
+uint64_t cc_outbox_serial(const cc_machine *m);          /* of the frame that is sent next */
 bool cc_outbox_first(const cc_machine *m, struct cc_frame *out);
 void cc_outbox_pop(cc_machine *m);
 uint64_t cc_outbox_dropped(const cc_machine *m);        /* frames that found no room */

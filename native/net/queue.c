@@ -118,6 +118,11 @@ bool cc_outbox_push(cc_machine *m, const uint8_t *data, uint32_t size)
     return true;
 }
 
+uint64_t cc_outbox_serial(const cc_machine *m)
+{
+    return has_boxes(m) ? head_of(m)->serial : 0;
+}
+
 bool cc_outbox_first(const cc_machine *m, struct cc_frame *out)
 {
     if (!has_boxes(m) || head_of(m)->out_count == 0)

@@ -214,8 +214,11 @@ cc_block *cc_block_scratch(cc_cpu *cpu, uint64_t pc, uint32_t max)
     b->vbase = pc & ~0xfffull;
     b->user = cpu->cpl == 3;
     b->phys_page = (uint32_t)(gpa >> CC_PAGE_SHIFT);
-    if (!cc_decode_block(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, max) && !decode_across(cpu, b, pc, code, &gpa2))
-        return NULL;
+    if (!cc_decode_watched(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, max)) {
+        if (!decode_across(cpu, b, pc, code, &gpa2))
+            return NULL;
+        cc_watch_code(cpu, b, 0);
+    }
     b->valid = 1;
     return b;
 }
@@ -250,11 +253,13 @@ static bool make_crossing(cc_cpu *cpu, cc_block *b, uint64_t pc, const uint8_t *
     b->ops[0].imm = (int32_t)(uint32_t)(gpa2 >> CC_PAGE_SHIFT);
     b->nops++;
     b->kind = CC_BLOCK_CROSSING;
+    const unsigned end = b->off + b->ops[1].len - CC_PAGE_SIZE;
+    cc_watch_code(cpu, b, 1);
     reserve(c, b);
     cc_block *rest = (cc_block *)(c->arena + c->used);
     memset(rest, 0, sizeof *rest);
     rest->phys_page = (uint32_t)(gpa2 >> CC_PAGE_SHIFT);
-    rest->end = (uint16_t)(b->off + b->ops[1].len - CC_PAGE_SIZE);
+    rest->end = (uint16_t)end;
     rest->kind = CC_BLOCK_REST;
     rest->hash_next = b;
     reserve(c, rest);
@@ -286,7 +291,7 @@ cc_block *cc_block_at(cc_cpu *cpu, uint64_t pc)
     b->vbase = vbase;
     b->user = user;
     b->phys_page = (uint32_t)(gpa >> CC_PAGE_SHIFT);
-    if (cc_decode_block(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, CC_BLOCK_INSNS_MAX))
+    if (cc_decode_watched(cpu, b, code, 4096 - (pc & 0xfff), pc & 0xfff, CC_BLOCK_INSNS_MAX))
         reserve(c, b);
     else if (cc_half(pc) != cc_half(vbase + CC_PAGE_SIZE))      /* from the last page to the first: two generations */
         return cc_block_scratch(cpu, pc, 1);

@@ -180,7 +180,7 @@ void cc_edges_free(cc_cpu *cpu);
  * instructions or an instruction that does not fit in avail.  Returns false if the first one does not fit (it crosses
  * the page).  b->ops has room for CC_BLOCK_OPS_MAX ops.
  */
-#define CC_BLOCK_OPS_MAX (CC_BLOCK_INSNS_MAX + 4)
+#define CC_BLOCK_OPS_MAX (CC_BLOCK_INSNS_MAX + 5)
 bool cc_decode_block(cc_cpu *cpu, cc_block *b, const uint8_t *code, unsigned avail, unsigned off, uint32_t max);
 
 /* ---- MMU (mmu.c) --------------------------------------------------------------------------------------------------------- */
@@ -212,6 +212,22 @@ static inline unsigned cc_breakpoint_kind(const cc_cpu *cpu, unsigned i)
 }
 /* An I/O instruction has accessed [port, port + size). */
 void cc_io_accessed(cc_cpu *cpu, uint16_t port, unsigned size);
+
+/* ---- the host's breakpoints and watchpoints (watch.c) ------------------------------------------------------------------- */
+/* One access to memory: in one page, or in two. */
+typedef struct cc_watch_span { uint64_t gpa[2]; unsigned len[2], n; } cc_watch_span;
+/* The following are for when cpu->m->watches is not NULL.  CC_WATCH_READ and WRITE that are watched in a page: */
+uint32_t cc_watched_data(const cc_machine *m, uint64_t vpage, uint64_t gpage);
+void cc_watch_access(cc_cpu *cpu, const cc_op *op, uint64_t va, const cc_watch_span *s, uint32_t kind);
+/* Bits were set in the page-table entry at entry_gpa. */
+void cc_watch_walk(cc_cpu *cpu, uint64_t entry_gpa);
+/* An instruction (or more) is about to be executed from cpu->rip, RF still being as it was. */
+void cc_watches_begin(cc_cpu *cpu);
+/* cc_decode_block(), for what is watched: blocks end before it, and begin with an op that looks. */
+bool cc_decode_watched(cc_cpu *cpu, cc_block *b, const uint8_t *code, unsigned avail, unsigned off, uint32_t max);
+/* If the first instruction of b is watched: put that op at ops[at]. */
+void cc_watch_code(cc_cpu *cpu, cc_block *b, unsigned at);
+void cc_soft_watches_changed(cc_machine *m, uint32_t old_kinds, uint32_t kinds);
 
 /* ---- exceptions and interrupts (exception.c) ------------------------------------------------------------------------------- */
 /* Deliver the recorded fault (with #DF promotion) at cpu->rip; false: triple fault. */

@@ -248,13 +248,16 @@ static bool page_fault(cc_cpu *cpu, uint64_t va, unsigned acc, bool user, uint32
     return false;
 }
 
-static void set_entry_bits(cc_cpu *cpu, uint64_t at, uint64_t bits)
+static void set_entry_bits(cc_cpu *cpu, uint64_t at, uint64_t bits, unsigned acc)
 {
     uint64_t e;
     cc_page_dirty(cpu->m, at >> CC_PAGE_SHIFT);
     memcpy(&e, cpu->m->ram + at, 8);
     e |= bits;
     memcpy(cpu->m->ram + at, &e, 8);
+    /* Not of fetches: where code is looked up ahead of its execution is the cache's affair. */
+    if (cc_unlikely(cpu->m->watches != NULL) && acc != ACC_EXEC)
+        cc_watch_walk(cpu, at);
 }
 
 /*
@@ -282,7 +285,7 @@ static bool walk(cc_cpu *cpu, uint64_t va, unsigned acc, unsigned mode, struct w
         bool leaf = level == 0 || (level < 3 && (e & PTE_PS));
         if (!leaf) {
             if (!(e & PTE_A))
-                set_entry_bits(cpu, at, PTE_A);
+                set_entry_bits(cpu, at, PTE_A, acc);
             table = e & PTE_ADDR;
             continue;
         }
@@ -307,7 +310,7 @@ static bool walk(cc_cpu *cpu, uint64_t va, unsigned acc, unsigned mode, struct w
         }
         uint64_t bits = PTE_A | (acc == ACC_WRITE ? PTE_D : 0);
         if ((e & bits) != bits)
-            set_entry_bits(cpu, at, bits);
+            set_entry_bits(cpu, at, bits, acc);
         w->gpa = (e & PTE_ADDR & ~(span - 1)) | (va & (span - 1));
         w->writable = writable;
         w->dirty = acc == ACC_WRITE || (e & PTE_D);
@@ -375,7 +378,16 @@ static bool translate(cc_cpu *cpu, uint64_t va, unsigned acc, unsigned mode, uin
         e->rtag = e->wtag = TAG_INVALID;
         return true;
     }
+    uint32_t watched = cc_unlikely(m->watches != NULL) ? cc_watched_data(m, vpage, page << CC_PAGE_SHIFT) : 0;
+    if (cc_unlikely(watched & CC_WATCH_READ)) {
+        e->rtag = e->wtag = TAG_INVALID;      /* what is read and written at once uses the write tag */
+        return true;
+    }
     e->rtag = vpage;
+    if (cc_unlikely(watched)) {
+        e->wtag = TAG_INVALID;
+        return true;
+    }
     uint8_t flags = m->page_flags[page];
     if (w.writable && w.dirty && (flags & (CC_PF_DIRTY | CC_PF_WATCHED)) == CC_PF_DIRTY) {
         e->wtag = vpage;
@@ -406,10 +418,9 @@ static bool check_alignment(cc_cpu *cpu, uint64_t va, unsigned size)
 }
 
 /* One access, split at page boundaries into at most two parts. */
-struct span { uint64_t gpa[2]; unsigned len[2], n; };
 
 static bool translate_span(cc_cpu *cpu, const cc_op *op, uint64_t va, unsigned size, unsigned acc, unsigned mode,
-                           struct span *s)
+                           cc_watch_span *s)
 {
     unsigned first = 4096 - (va & 0xfff);
     s->n = size > first ? 2 : 1;
@@ -447,7 +458,7 @@ static void mmio(cc_cpu *cpu, uint64_t gpa, uint8_t *data, unsigned len, bool wr
         cpu->leave = 1;
 }
 
-static void read_span(cc_cpu *cpu, const cc_op *op, int64_t budget, const struct span *s, uint8_t *dst)
+static void read_span(cc_cpu *cpu, const cc_op *op, int64_t budget, const cc_watch_span *s, uint8_t *dst)
 {
     for (unsigned i = 0; i < s->n; i++) {
         if (cc_in_ram(cpu->m, s->gpa[i], s->len[i])) {
@@ -460,7 +471,7 @@ static void read_span(cc_cpu *cpu, const cc_op *op, int64_t budget, const struct
     }
 }
 
-static void write_span(cc_cpu *cpu, const cc_op *op, int64_t budget, const struct span *s, const uint8_t *src)
+static void write_span(cc_cpu *cpu, const cc_op *op, int64_t budget, const cc_watch_span *s, const uint8_t *src)
 {
     cc_machine *m = cpu->m;
     for (unsigned i = 0; i < s->n; i++) {
@@ -484,10 +495,12 @@ static void write_span(cc_cpu *cpu, const cc_op *op, int64_t budget, const struc
 
 bool cc_mem_read_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va, void *dst, unsigned size)
 {
-    struct span s;
+    cc_watch_span s;
     if (!check_alignment(cpu, va, size) || !translate_span(cpu, op, va, size, ACC_READ, cpu->mmu_mode, &s))
         return false;
     read_span(cpu, op, budget, &s, dst);
+    if (cc_unlikely(cpu->m->watches != NULL))
+        cc_watch_access(cpu, op, va, &s, CC_WATCH_READ);
     if (cc_unlikely(cpu->dr[7] & 0xff))
         check_breakpoints(cpu, va, size, CC_BP_ACCESS, CC_BP_ACCESS);
     return true;
@@ -495,10 +508,12 @@ bool cc_mem_read_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va,
 
 bool cc_mem_write_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va, const void *src, unsigned size)
 {
-    struct span s;
+    cc_watch_span s;
     if (!check_alignment(cpu, va, size) || !translate_span(cpu, op, va, size, ACC_WRITE, cpu->mmu_mode, &s))
         return false;
     write_span(cpu, op, budget, &s, src);
+    if (cc_unlikely(cpu->m->watches != NULL))
+        cc_watch_access(cpu, op, va, &s, CC_WATCH_WRITE);
     if (cc_unlikely(cpu->dr[7] & 0xff))
         check_breakpoints(cpu, va, size, CC_BP_WRITE, CC_BP_ACCESS);
     return true;
@@ -506,28 +521,32 @@ bool cc_mem_write_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va
 
 bool cc_mem_probe_write(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va, unsigned size)
 {
-    struct span s;
+    cc_watch_span s;
     (void)budget;
     return check_alignment(cpu, va, size) && translate_span(cpu, op, va, size, ACC_WRITE, cpu->mmu_mode, &s);
 }
 
 bool cc_sys_read(cc_cpu *cpu, uint64_t va, void *dst, unsigned size)
 {
-    struct span s;
+    cc_watch_span s;
     unsigned mode = cpu->cr4 & CR4_SMAP ? CC_MMU_KERNEL : CC_MMU_KERNEL_AC;
     if (!translate_span(cpu, NULL, va, size, ACC_READ, mode, &s))
         return false;
     read_span(cpu, NULL, 0, &s, dst);
+    if (cc_unlikely(cpu->m->watches != NULL))
+        cc_watch_access(cpu, NULL, va, &s, CC_WATCH_READ);
     return true;
 }
 
 bool cc_sys_write(cc_cpu *cpu, uint64_t va, const void *src, unsigned size)
 {
-    struct span s;
+    cc_watch_span s;
     unsigned mode = cpu->cr4 & CR4_SMAP ? CC_MMU_KERNEL : CC_MMU_KERNEL_AC;
     if (!translate_span(cpu, NULL, va, size, ACC_WRITE, mode, &s))
         return false;
     write_span(cpu, NULL, 0, &s, src);
+    if (cc_unlikely(cpu->m->watches != NULL))
+        cc_watch_access(cpu, NULL, va, &s, CC_WATCH_WRITE);
     return true;
 }
 
@@ -551,6 +570,8 @@ void *cc_bulk_ptr(cc_cpu *cpu, uint64_t va, bool write, uint64_t bytes)
     uint64_t gpa;
     if (!cc_canonical(va) || cpu->tlb == cpu->tables->none || page_has_breakpoint(cpu, va & ~0xfffull) ||
         !translate(cpu, va, write ? ACC_WRITE : ACC_READ, cpu->mmu_mode, &gpa))
+        return NULL;
+    if (cc_unlikely(m->watches != NULL) && cc_watched_data(m, va & ~0xfffull, gpa & ~0xfffull))
         return NULL;
     p = write ? cc_tlb_write(cpu, va, 1) : cc_tlb_read(cpu, va, 1);
     if (p || !write || !cc_in_ram(m, gpa, bytes) || bytes < BULK_CODE_BYTES_MIN)

@@ -4,6 +4,7 @@
  */
 #include "exec.h"
 #include "system.h"
+#include "../watch.h"
 
 #include <stdlib.h>
 
@@ -68,7 +69,8 @@ static bool has_instruction_breakpoints(const cc_cpu *cpu)
  */
 static void step_one(cc_cpu *cpu)
 {
-    bool trap = cpu->rflags & FL_TF;
+    const bool trap = cpu->rflags & FL_TF;
+    const uint8_t shadow = cpu->shadow;
 
     if (cpu->shadow != 2 && instruction_breakpoint(cpu))
         return;
@@ -81,7 +83,9 @@ static void step_one(cc_cpu *cpu)
     }
     cpu->rflags &= ~(uint64_t)FL_RF;
     run_block(cpu, b, 1);
-    if (trap && !cpu->fault_pending && !cpu->tf_checked && cpu->shadow != 2)
+    if (cc_unlikely(cpu->m->watches != NULL) && cpu->m->watches->stopped_before)
+        cpu->shadow = shadow;                    /* it has not begun, and could not have if RF was set */
+    else if (trap && !cpu->fault_pending && !cpu->tf_checked && cpu->shadow != 2)
         cpu->trap_db |= DR6_BS;
 }
 
@@ -134,6 +138,8 @@ static int soft_run(cc_machine *m, uint64_t horizon)
     while (m->instret < horizon && !m->kick) {
         cpu->leave = 0;
         if (!cpu->shadow && cc_interrupt_due(cpu)) {
+            if (cc_unlikely(m->watches != NULL))
+                m->watches->interrupted_at = m->instret;
             if (!take_interrupt(cpu)) {
                 shut_down(cpu);
                 break;
@@ -143,6 +149,8 @@ static int soft_run(cc_machine *m, uint64_t horizon)
         if (cpu->halted)
             break;
         uint64_t pending = cpu->trap_db;
+        if (cc_unlikely(m->watches != NULL))
+            cc_watches_begin(cpu);
         if (cc_unlikely(cpu->shadow || (cpu->rflags & FL_TF) || has_instruction_breakpoints(cpu))) {
             step_one(cpu);
         } else {
@@ -162,8 +170,12 @@ static int soft_run(cc_machine *m, uint64_t horizon)
         }
         if (cc_unlikely(cpu->fault_pending))
             cpu->trap_db = pending;                  /* what the instruction met before it faulted, it will meet again */
+        if (cc_unlikely(m->watches != NULL))
+            cc_watches_executed(m, cpu->fault_pending);
         if (cc_unlikely(cpu->fault_pending || cpu->trap_db) && !settle(cpu))
             break;
+        if (cc_unlikely(m->watches != NULL) && m->watches->nstaged)
+            cc_watches_commit(m, false);
     }
     cpu->leave = 0;
     cc_mxcsr_leave(cpu);
@@ -357,4 +369,5 @@ const struct cc_vcpu_ops cc_soft_vcpu = {
     .page_changed = soft_page_changed,
     .set_cache_sizes = soft_set_cache_sizes,
     .translate = cc_soft_translate,
+    .watches_changed = cc_soft_watches_changed,
 };

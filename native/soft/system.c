@@ -3,6 +3,7 @@
  */
 #include "int.h"
 #include "system.h"
+#include "../watch.h"
 
 #include <stdio.h>
 
@@ -74,6 +75,8 @@ const cc_op *cc_transfer(cc_cpu *cpu, uint64_t pc, int64_t budget)
     const cc_op *op;
     if (cc_unlikely(cpu->leave || (cpu->rflags & FL_TF) || budget <= 0 || cc_interrupt_due(cpu)))
         return cc_exit(cpu, pc, budget);
+    if (cc_unlikely(cpu->m->watches != NULL) && (cpu->rflags & FL_RF))
+        cpu->m->watches->resumed_at = cpu->limit - (uint64_t)budget;
     cpu->rflags &= ~(uint64_t)FL_RF;          /* IRET may have set it for the instruction that starts now */
     CC_GOTO(pc);
 }
