@@ -11,7 +11,7 @@
 #define KINDS_DATA (CC_WATCH_WRITE | CC_WATCH_READ)
 #define KINDS_FRAME (CC_WATCH_SENT | CC_WATCH_RECEIVED)
 #define KINDS (CC_WATCH_EXECUTE | KINDS_DATA | KINDS_FRAME)
-#define FLAGS (CC_WATCH_PHYSICAL | CC_WATCH_OUTSIDE)
+#define FLAGS (CC_WATCH_PHYSICAL | CC_WATCH_OUTSIDE | CC_WATCH_USER)
 
 /* ---- the list ------------------------------------------------------------------------------------------------------- */
 static int check(cc_machine *m, const cc_watch *w, uint32_t i)

@@ -71,6 +71,7 @@ class _Lib(Protocol):
     CC_WATCH_RECEIVED: int
     CC_WATCH_PHYSICAL: int
     CC_WATCH_OUTSIDE: int
+    CC_WATCH_USER: int
     CC_WATCHES_MAX: int
     CC_WATCH_LOG_MAX: int
     CC_ANY_CR3: int

@@ -276,8 +276,9 @@ class SimulationController:
 
         Without `machine` an event in any machine counts, and all machines are run to the end of the tick in which it
         happened. With it only that machine's count, and the cluster stops at that very moment. instret: absolute, of
-        `machine`. console: a literal text, looked for in what is sent from now on. vns None: no limit; then a cluster
-        in which nothing can happen any more stops as HALTED. watch: what the machines' set_watches() name. on_slice is called several times a second.
+        `machine`. console: a literal text, looked for in what is sent from now on. watch: what the machines'
+        set_watches() name. vns None: no limit; then a cluster in which nothing can happen any more stops as HALTED.
+        on_slice is called several times a second.
         """
         if vns is not None and vns < self.vns:
             raise UsageError(

@@ -498,7 +498,7 @@ class DeterministicVm(MachineFaults):
         self._check(native_watches.set_watches(self._use(), watches))
 
     def take_watch_hits(self) -> tuple[list[WatchHit], int]:
-        """What was met since the last call, in order, and how many hits between the oldest and the newest are missing."""
+        """What was met since the last call, in order, and how many between the oldest and the newest are missing."""
         from . import watches as native_watches
 
         return native_watches.take_hits(self._use())

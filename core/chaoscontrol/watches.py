@@ -75,6 +75,10 @@ class Watch:
     """Only under these page tables; None: under any."""
     outside: bool = False
     """Execution everywhere but in the range."""
+    rsp_min: int = 0
+    """Only while RSP is at least this."""
+    user: bool = False
+    """Only at privilege level 3."""
     peer: int | None = None
     """Frames: the other machine; None: any."""
 
@@ -121,7 +125,12 @@ def set_watches(native: CData, watches: Sequence[Watch]) -> int:
         to.address, to.size, to.kinds = watch.address, watch.size, int(watch.kind)
         to.cr3 = ANY_CR3 if watch.cr3 is None else watch.cr3
         to.peer = ANY_PEER if watch.peer is None else watch.peer
-        to.flags = (lib.CC_WATCH_PHYSICAL if watch.physical else 0) | (lib.CC_WATCH_OUTSIDE if watch.outside else 0)
+        to.rsp_min = watch.rsp_min
+        to.flags = (
+            (lib.CC_WATCH_PHYSICAL if watch.physical else 0)
+            | (lib.CC_WATCH_OUTSIDE if watch.outside else 0)
+            | (lib.CC_WATCH_USER if watch.user else 0)
+        )
     return lib.cc_watches_set(native, raw, len(watches))
 
 

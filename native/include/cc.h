@@ -372,6 +372,7 @@ uint64_t cc_coverage_new(const uint8_t *known, const uint8_t *bits, size_t size,
 #define CC_WATCH_RECEIVED 16   /* a frame was put into the guest's memory */
 #define CC_WATCH_PHYSICAL 1    /* flags: the address is a physical one */
 #define CC_WATCH_OUTSIDE 2     /* execution everywhere but in the range */
+#define CC_WATCH_USER 4        /* only at privilege level 3; not for devices */
 #define CC_WATCHES_MAX 256
 #define CC_WATCH_LOG_MAX 2048
 #define CC_ANY_CR3 0xFFFFFFFFFFFFFFFF
@@ -382,6 +383,7 @@ typedef struct cc_watch {
     uint64_t address;          /* frames: the serial number, or CC_ANY_FRAME */
     uint64_t size;             /* bytes; frames: the offset in the frame that the hit tells the address of */
     uint64_t cr3;              /* only under these page tables (bits 0 to 11 do not matter); CC_ANY_CR3 */
+    uint64_t rsp_min;          /* only while RSP is at least this; not for devices */
     uint32_t kinds;            /* CC_WATCH_EXECUTE, _WRITE, _READ together, or _SENT, _RECEIVED */
     uint32_t flags;
     uint32_t peer;             /* frames: the other machine, or CC_ANY_PEER */

@@ -8,9 +8,11 @@
 #include "exec.h"
 #include "../watch.h"
 
-static bool same_space(const cc_watch *x, const cc_cpu *cpu)
+/* Is it what the CPU executes now that is meant? */
+static bool concerns(const cc_watch *x, const cc_cpu *cpu)
 {
-    return x->cr3 == CC_ANY_CR3 || !((x->cr3 ^ cpu->cr3) & ~UINT64_C(0xfff));
+    return (x->cr3 == CC_ANY_CR3 || !((x->cr3 ^ cpu->cr3) & ~UINT64_C(0xfff))) && cpu->r[CC_RSP] >= x->rsp_min
+           && (cpu->cpl == 3 || !(x->flags & CC_WATCH_USER));
 }
 
 /* ---- data ------------------------------------------------------------------------------------------------------------ */
@@ -54,7 +56,7 @@ void cc_watch_access(cc_cpu *cpu, const cc_op *op, uint64_t va, const cc_watch_s
     const unsigned size = s->n == 2 ? s->len[0] + s->len[1] : s->len[0];
     for (uint32_t i = 0; i < w->n; i++) {
         const cc_watch *x = &w->watch[i];
-        if (!(x->kinds & kind) || !same_space(x, cpu))
+        if (!(x->kinds & kind) || !concerns(x, cpu))
             continue;
         for (unsigned k = 0; k < s->n; k++) {
             const uint64_t part_va = k ? va + s->len[0] : va;
@@ -76,7 +78,7 @@ void cc_watch_walk(cc_cpu *cpu, uint64_t entry_gpa)
     const struct cc_watches *w = m->watches;
     for (uint32_t i = 0; i < w->n; i++) {
         const cc_watch *x = &w->watch[i];
-        if (!(x->kinds & CC_WATCH_WRITE) || !(x->flags & CC_WATCH_PHYSICAL) || !same_space(x, cpu)
+        if (!(x->kinds & CC_WATCH_WRITE) || !(x->flags & CC_WATCH_PHYSICAL) || !concerns(x, cpu)
             || !cc_watch_overlaps(x, entry_gpa, 8))
             continue;
         cc_watch_hit h = {.kind = CC_WATCH_WRITE, .who = CC_BY_WALK, .va = entry_gpa, .size = 8, .cpl = cpu->cpl,
@@ -138,7 +140,7 @@ static __attribute__((noinline)) bool arrive(cc_cpu *cpu, uint64_t pc, uint64_t 
     (void)cc_soft_translate(m, pc, &gpa);
     for (uint32_t i = 0; i < w->n; i++) {
         const cc_watch *x = &w->watch[i];
-        if (!code_watched(x, pc, gpa) || !same_space(x, cpu))
+        if (!code_watched(x, pc, gpa) || !concerns(x, cpu))
             continue;
         const cc_watch_hit h = {
             .instret = instret, .vns = cc_vns_at(m, instret), .rip = pc, .address = pc, .gpa = gpa, .va = pc,

@@ -19,6 +19,7 @@ from chaoscontrol.timetravel.errors import CancelledError, DivergenceError, Unre
 from chaoscontrol.timetravel.event_log import EVENTS_MAX
 from chaoscontrol.timetravel.inputs import Input, PhaseInput, apply, machine_of
 from chaoscontrol.timetravel.keyframes import Keyframe, Parts, work_of
+from chaoscontrol.timetravel.lookout import Lookout, LostError, Sighting, Spoken
 from chaoscontrol.timetravel.moment import (
     DIGEST_PREFIX_DIGITS,
     MachineMark,
@@ -76,8 +77,14 @@ class _FoundError(Exception):
         """Where the segment ended."""
 
 
-class _LostError(Exception):
-    """The guests sent more in one segment than the engine keeps."""
+class _PassedError(Exception):
+    """A segment went past something that a lookout saw."""
+
+    def __init__(self, sighting: Sighting, end_vns: int) -> None:
+        super().__init__(sighting)
+        self.sighting = sighting
+        self.end_vns = end_vns
+        """Where the segment ended."""
 
 
 class Driver:
@@ -341,11 +348,12 @@ class Driver:
     def _ended(self) -> set[int]:
         return {machine for machine in range(len(self.machines)) if self._cluster.has_ended(machine)}
 
-    def advance(self, target: Position, aim: Aim | None = None) -> bool:
-        """Go forward to `target`, or to the first instant at which `aim` is reached.
+    def advance(self, target: Position, aim: Aim | None = None, lookout: Lookout | None = None) -> bool:
+        """Go forward to `target`, or to the first instant at which `aim` is reached or `lookout` sees something.
 
-        Inputs of an instant are applied on arrival, at the target's as far as its ordinal says. Returns whether `aim`
-        was reached; if the machine aimed at, or the last one, stops for good, it never is, and this returns soon after.
+        Inputs of an instant are applied on arrival, at the target's as far as its ordinal says, and where a lookout
+        stopped not yet. Returns whether `aim` was reached, or something seen; if the machine aimed at, or the last one,
+        stops for good, it never is, and this returns soon after.
         Raises CancelledError at a valid position, TornError at none.
         """
         self._apply_inputs(target)
@@ -354,8 +362,8 @@ class Driver:
             self._check_cancel()
             origin = self.position
             try:
-                reached = self._run_segment(self._segment_end(target.vns), aim)
-            except _LostError:
+                reached = self._run_segment(self._segment_end(target.vns), aim, lookout)
+            except LostError:
                 span_ns = max(self._span_ns // SPAN_GROWTH_MAX, 1)
                 self.come_back(self.record, origin)
                 self.hold()
@@ -365,8 +373,12 @@ class Driver:
                 assert aim is not None, "somebody looked for it"
                 self._stop_at_first(found, aim.text, origin)
                 reached = True
+            except _PassedError as passed:
+                self._stop_at_sighting(passed, origin)
+                reached = True
             self._arrived()
-            self._apply_inputs(target)
+            if lookout is None or not reached:
+                self._apply_inputs(target)
             self.watch()
         return reached
 
@@ -421,17 +433,63 @@ class Driver:
             stops += [given.at.vns] if given else []
         return min(stop for stop in stops if stop > now)
 
-    def _run_segment(self, end_vns: int, aim: Aim | None) -> bool:
-        """Run to `end_vns`, or to where `aim` is reached before; returns whether it is."""
+    def _run_segment(self, end_vns: int, aim: Aim | None, lookout: Lookout | None) -> bool:
+        """Run to `end_vns`, or to where `aim` is reached before; returns whether it is, or a lookout saw something."""
         was = self._measure()
         reached = False
+        if lookout is not None:
+            lookout.begin()
         if aim is not None and aim.machine is not None:
             end_vns, reached = self._run_aiming(aim, end_vns)
         endings = self._run_all(end_vns)
         if aim is not None and aim.machine is None:
             self._look_for(aim.text, end_vns)
+        if lookout is not None:
+            reached = self._look_out(lookout, end_vns) or reached
         self._commit(end_vns, endings, was)
         return reached
+
+    def _look_out(self, lookout: Lookout, end_vns: int) -> bool:
+        """Whether something was seen at the end of this segment; raise _PassedError if it was before."""
+        lost = self.witness.lost
+        self.witness.read()
+        if self.witness.lost > lost:
+            raise LostError
+        spoken: list[Spoken] = []
+        for vm, sent, log in zip(self.machines, self._sent, self.record.consoles, strict=True):
+            sent.take(vm)
+            spoken.append(Spoken(vm.console_total - len(sent.data), bytes(sent.data), log))
+        sighting = lookout.look(end_vns, self.witness.pending(), spoken)
+        if sighting is None:
+            return False
+        if sighting.said or sighting.vns is None or sighting.vns < end_vns:
+            raise _PassedError(sighting, end_vns)
+        return True
+
+    def _stop_at_sighting(self, passed: _PassedError, origin: Position) -> None:
+        """Go to the first instant of those that a lookout saw; `origin` is before them all, or at one."""
+        sighting, aim = passed.sighting, None
+        end_vns = passed.end_vns if sighting.vns is None else sighting.vns
+        tried: set[int] = set()
+        while True:
+            self.come_back(self.record, origin)
+            if end_vns <= origin.vns:
+                return
+            was, reached_vns = self._measure(), end_vns
+            if aim is not None:
+                reached_vns, _ = self._run_aiming(aim, end_vns)
+            endings = self._run_all(reached_vns)
+            # Who has sent it by now was first, or at the same instant.
+            totals = self.totals
+            earlier = [
+                at for at, said in enumerate(sighting.said) if at not in tried and totals[said.machine] >= said.total
+            ]
+            if not earlier:
+                self._commit(reached_vns, endings, was)
+                return
+            tried.add(earlier[0])
+            said = sighting.said[earlier[0]]
+            aim, end_vns = Aim(said.machine, said.total, said.last), reached_vns
 
     def _measure(self) -> tuple[int, int, int]:
         return self.work, sum(self.totals), self.position.vns
@@ -440,7 +498,7 @@ class Driver:
         """All machines are at `end_vns`: take in what happened since, and be there."""
         known = self.position < self.record.end
         if not self._collect(known):
-            raise _LostError
+            raise LostError
         self.position = Position(end_vns)
         if end_vns % BATCH_NS == 0:
             self._take_in(self.witness.settle(end_vns), known, self.position)

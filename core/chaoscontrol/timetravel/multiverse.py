@@ -23,6 +23,7 @@ from chaoscontrol.timetravel.errors import (
 from chaoscontrol.timetravel.event_log import EventLog
 from chaoscontrol.timetravel.inputs import Input, machine_of
 from chaoscontrol.timetravel.keyframes import Keyframe
+from chaoscontrol.timetravel.lookout import Collector, Lookout
 from chaoscontrol.timetravel.moment import BRANCH_NAME, Moment, Position, format_seconds
 from chaoscontrol.timetravel.observer import Observer
 from chaoscontrol.timetravel.witness import Failure, Witness
@@ -41,6 +42,7 @@ END_OF_TIME_NS = 1 << 62
 """The engine's own limit (native/run.c), 146 years."""
 ALL_INPUTS = 1 << 62
 """As the ordinal of a target: after all inputs of that instant."""
+BEGINNING = Position(0)
 IDLE_NS_MAX = 60_000_000_000
 """How long an instruction step lets an idle machine wait for its next instruction, virtual nanoseconds."""
 
@@ -138,6 +140,15 @@ class Multiverse:
     def tick(self) -> int:
         """Whole ticks since boot."""
         return self.position.vns // self._quantum_ns
+
+    @property
+    def quantum_ns(self) -> int:
+        """Length of a tick."""
+        return self._quantum_ns
+
+    def inputs_at(self, vns: int) -> int:
+        """How many inputs the cursor's line of history has at exactly `vns`."""
+        return self._driver.record.inputs_at(vns)
 
     @property
     def instrets(self) -> tuple[int, ...]:
@@ -413,6 +424,52 @@ class Multiverse:
                     break
                 at = log.rfind(b"\n", 0, at)
         return best
+
+    def scan(self, lookout: Lookout, limit_vns: int | None = None) -> bool:
+        """Go forward to the first instant at which `lookout` sees something, before the inputs of that instant.
+
+        False if it saw nothing by virtual time `limit_vns`, or by the time when no machine is left to run.
+        """
+        seen = False
+
+        def go() -> None:
+            nonlocal seen
+            driver = self._driver
+            driver.hold()
+            end = END_OF_TIME_NS if limit_vns is None else limit_vns
+            while not seen and driver.position.vns < end and not driver.all_dead:
+                span_ns = min(end - driver.position.vns, EVENT_SPAN_NS)
+                target = Position(driver.position.vns + span_ns, ALL_INPUTS)
+                seen = driver.advance(target, lookout=lookout)
+
+        self._move(go, target_vns=limit_vns)
+        return seen
+
+    def scan_back(self, collector: Collector, floor: Position = BEGINNING) -> bool:
+        """Go back to the last instant before here, and not before `floor`, at which `collector` sees something.
+
+        History is repeated keyframe by keyframe, backwards. False if there is no such instant; the cursor is then where
+        it was, as it is if this is cancelled.
+        """
+        found: Position | None = None
+
+        def go() -> None:
+            nonlocal found
+            driver, record = self._driver, self._driver.record
+            origin = end = driver.position
+            driver.hold()
+            while found is None and end > floor:
+                start = record.nearest(end, lambda keyframe, end=end: keyframe.position < end) or record.first()
+                at = start.position
+                driver.restore(record, start)
+                collector.reset()
+                driver.advance(end, lookout=collector)
+                found = collector.latest(origin)
+                end = at
+            self._go(record, origin if found is None or found < floor else found)
+
+        self._move(go, returning=True)
+        return found is not None and found >= floor
 
     def _seek(self, aim: Aim, before: Callable[[Keyframe], bool]) -> None:
         self._move(lambda: self._find(aim, before))
