@@ -13,6 +13,8 @@ from chaoscontrol.debug.conditions import (
     faults,
 )
 from chaoscontrol.debug.debugger import Debugger, DebugStop
+from chaoscontrol.debug.origins import Hop, Read
+from chaoscontrol.watches import Device, WatchHit, WatchKind, Who
 
 __all__ = [
     "Breakpoint",
@@ -21,10 +23,16 @@ __all__ = [
     "ConsoleText",
     "DebugStop",
     "Debugger",
+    "Device",
     "EventPoint",
+    "Hop",
     "PacketReceived",
     "PacketSent",
+    "Read",
+    "WatchHit",
+    "WatchKind",
     "Watchpoint",
+    "Who",
     "assertions",
     "faults",
 ]

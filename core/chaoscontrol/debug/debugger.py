@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from chaoscontrol.debug.conditions import Breakpoint, Cause, Condition, ConsoleText, MemoryCondition, Watchpoint
+from chaoscontrol.debug.conditions import (
+    Breakpoint,
+    Cause,
+    Condition,
+    ConsoleText,
+    EventPoint,
+    MemoryCondition,
+    Watchpoint,
+)
 from chaoscontrol.debug.lookouts import (
     Ahead,
     Behind,
@@ -22,8 +30,11 @@ from chaoscontrol.debug.lookouts import (
     every_hit,
     last_spoken,
 )
+from chaoscontrol.debug.origins import Hop, Origins
+from chaoscontrol.debug.stepping import RangeStep
 from chaoscontrol.timetravel import CancelledError, Moment, Multiverse, Position, UnreachableError
-from chaoscontrol.watches import WatchHit, WatchKind
+from chaoscontrol.timetravel.witness import BATCH_NS
+from chaoscontrol.watches import WatchHit
 
 if TYPE_CHECKING:
     from chaoscontrol.machine import DeterministicVm
@@ -244,9 +255,81 @@ class Debugger:
         self.goto_instret(vm, stop.hit.instret - 1)
         return DebugStop(self.position, stop.causes)
 
+    # ---- ranges, as source lines are ----
+
+    def step_range(
+        self,
+        vm: int,
+        low: int,
+        high: int,
+        *,
+        over: bool = True,
+        limit_vns: int | None = None,
+        progress: Progress | None = None,
+    ) -> DebugStop:
+        """Go forward until machine `vm` is about to execute an instruction outside of [low, high).
+
+        over: calls made in the range are stepped over. Only the process that runs now counts; in user code the kernel
+        does not, and threads that share their page tables are not told apart.
+        """
+        return RangeStep(self, vm, low, high, limit_vns, progress).forward(over=over)
+
+    def reverse_step_range(
+        self, vm: int, low: int, high: int, *, over: bool = True, progress: Progress | None = None
+    ) -> DebugStop:
+        """Go back until machine `vm` was about to execute an instruction outside of [low, high)."""
+        return RangeStep(self, vm, low, high, None, progress).backward(over=over)
+
+    # ---- events ----
+
+    def next_event(
+        self, which: EventPoint | ConsoleText, *, limit_vns: int | None = None, progress: Progress | None = None
+    ) -> DebugStop:
+        """Go forward to where the next such event has just happened."""
+        multiverse = self.multiverse
+        if isinstance(which, EventPoint):
+            log = multiverse.events()
+            known = events_that_match(log.read(multiverse.events_total, log.total), [which], multiverse.inputs_at)
+            known += events_that_match(multiverse.witness.pending(), [which], multiverse.inputs_at)
+            ahead = sorted((entry for entry in known if entry[0] > self.position), key=lambda entry: entry[0])
+            if ahead:
+                first = ahead[0][0]
+                if limit_vns is not None and first.vns > limit_vns:
+                    self.goto_time(limit_vns)
+                    return DebugStop(self.position, ())
+                self.goto_position(first)
+                return DebugStop(self.position, tuple(cause for at, cause in ahead if at == first))
+            # What the log has not yet is after its last whole batch.
+            batch = multiverse.branch.end.vns // BATCH_NS * BATCH_NS
+            if batch > self.position.vns and (limit_vns is None or batch <= limit_vns):
+                self.goto_time(batch)
+        return self.forward([which], limit_vns=limit_vns, progress=progress)
+
+    def previous_event(self, which: EventPoint | ConsoleText, *, progress: Progress | None = None) -> DebugStop:
+        """Go back to where the last such event before here has just happened; to the beginning if there is none."""
+        return self.backward([which], progress=progress)
+
+    # ---- origins ----
+
+    def when_written(
+        self,
+        vm: int,
+        address: int,
+        size: int,
+        *,
+        physical: bool = False,
+        follow: bool = True,
+        progress: Progress | None = None,
+    ) -> list[Hop]:
+        """Who wrote these bytes of machine `vm` last before here, and where they came from: the latest write first.
+
+        Empty if they are as they were loaded. follow: on through copies and packets. The cursor stays where it is.
+        """
+        return Origins(self, progress).find(vm, address, size, physical=physical, follow=follow)
+
 
 def _nobody(_vns: int) -> None:
     """Nobody wants to know how far it got."""
 
 
-__all__ = ["DebugStop", "Debugger", "Progress", "WatchKind"]
+__all__ = ["DebugStop", "Debugger", "Progress"]
