@@ -164,9 +164,10 @@ class Debugger:
         *,
         floor: Position | None = None,
         wanted: Wanted = every_hit,
+        here: bool = False,
         progress: Progress | None = None,
     ) -> DebugStop:
-        """As reverse_continue(), with conditions of one's own."""
+        """As reverse_continue(), with conditions of one's own. here: accesses met at the cursor itself count too."""
         multiverse, origin = self.multiverse, self.position
         lowest = Position(0) if floor is None else floor
         try:
@@ -174,7 +175,7 @@ class Debugger:
             # What is known from logs bounds the search for what is not.
             bound = max([lowest, *(position for position, _ in known)])
             with Watching(self.vms, conditions, wanted) as watching:
-                behind = Behind(watching, progress or _nobody)
+                behind = Behind(watching, progress or _nobody, here=here)
                 found = watching.any and multiverse.scan_back(behind, bound)
         except CancelledError:
             self.goto_position(origin)

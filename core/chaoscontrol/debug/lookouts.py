@@ -148,9 +148,11 @@ class Ahead(Lookout):
 class Behind(Collector):
     """Sees the last instant at which a condition is met that is watched for natively."""
 
-    def __init__(self, watching: Watching, progress: Callable[[int], None]) -> None:
+    def __init__(self, watching: Watching, progress: Callable[[int], None], *, here: bool = False) -> None:
         self._watching = watching
         self._progress = progress
+        self._here = here
+        """What was met at the position itself counts as well."""
         self._seen: list[Seen] = []
 
     def begin(self) -> None:
@@ -165,7 +167,8 @@ class Behind(Collector):
         self._seen.clear()
 
     def latest(self, before: Position) -> Position | None:
-        return max((position for position, _ in self._seen if position < before), default=None)
+        met = (position for position, _ in self._seen if position < before or (self._here and position == before))
+        return max(met, default=None)
 
     def causes(self, at: Position) -> list[Cause]:
         """What was met there."""

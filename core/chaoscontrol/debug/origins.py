@@ -126,7 +126,7 @@ class Origins:
 
     def _last_write(self, vm: int, pieces: Sequence[tuple[int, int]]) -> WatchHit | None:
         conditions: list[Condition] = [Watchpoint(vm, gpa, size, physical=True) for gpa, size in pieces]
-        stop = self._debugger.backward(conditions, progress=self._progress)
+        stop = self._debugger.backward(conditions, here=True, progress=self._progress)
         hits = [cause.hit for cause in stop.causes if cause.hit is not None]
         return hits[-1] if hits else None
 
