@@ -25,6 +25,7 @@ GUEST = """
     xor eax, eax
     cld
 .org 0x20, 0x90
+main:
     inc rax
 .org 0x30, 0x90
     mov [rbx], rax
@@ -45,7 +46,7 @@ GUEST = """
 .org 0xa0, 0x90
     movsq
 .org 0xb0, 0x90
-    jmp 0x20
+    jmp main
 .org 0x100, 0x90
 function:
     push rcx
