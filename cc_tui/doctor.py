@@ -74,7 +74,8 @@ def ring0_fault(kind: str) -> str | None:
 
 def _vcpu(kind: str) -> Finding:
     from chaoscontrol.config import MIB, VmConfig
-    from chaoscontrol.machine import DeterministicVm, StopKind, kvm_unavailable
+    from chaoscontrol.machine import DeterministicVm, StopKind
+    from chaoscontrol.native_library import kvm_unavailable
 
     reason = kvm_unavailable() if kind == "kvm" else None
     if reason is not None:
@@ -104,7 +105,7 @@ def _images() -> Finding:
 
 def findings() -> list[Finding]:
     """Everything that doctor looks at, in order."""
-    from chaoscontrol.machine import native_version
+    from chaoscontrol.native_library import native_version
 
     host = f"native library {native_version()}, Python {platform.python_version()}, {platform.machine()}"
     return [Finding("version", True, host, needed=True), _vcpu("soft"), _vcpu("kvm"), _images()]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import capstone
 import iced_x86
 
-from chaoscontrol.machine import decode_lengths
+from chaoscontrol.native_library import decode_lengths
 
 BYTES_MAX = 15
 """SDM vol. 2, 2.3.11: a longer instruction raises #GP."""

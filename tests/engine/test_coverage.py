@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from chaoscontrol import DeterministicVm, EngineError, Symbol, UsageError, VmConfig, image_path, symbols
 from chaoscontrol.coverage import CELLS, Source, collect
 from chaoscontrol.edges import find_tasks
-from chaoscontrol.machine import decode_length, kvm_unavailable
+from chaoscontrol.native_library import decode_length, kvm_unavailable
 
 if str(ROOT) not in sys.path:  # guest/ is a tool of the repository, not an installed package
     sys.path.insert(0, str(ROOT))

@@ -33,8 +33,8 @@ from chaoscontrol.debug import (
     Breakpoint,
     Condition,
     Debugger,
-    Watchpoint,
     WatchKind,
+    Watchpoint,
     Who,
 )
 from chaoscontrol.errors import AddressError

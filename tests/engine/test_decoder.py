@@ -17,7 +17,7 @@ from elftools.elf.constants import P_FLAGS, SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from chaoscontrol import images, loader
-from chaoscontrol.machine import decode_length, decode_lengths
+from chaoscontrol.native_library import decode_length, decode_lengths
 from chaoscontrol.random import Stream
 
 STRIDE = 16

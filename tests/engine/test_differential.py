@@ -8,7 +8,7 @@ import differential
 import forms
 import pytest
 
-from chaoscontrol.machine import decode_length
+from chaoscontrol.native_library import decode_length
 
 SEED = 20_001
 

@@ -19,7 +19,8 @@ from flat_guests import MIB, PRINT, start
 from chaoscontrol import DeterministicVm, EngineError, UsageError, VmConfig
 from chaoscontrol._binding import lib
 from chaoscontrol.errors import ChaosControlError
-from chaoscontrol.machine import StopKind, kvm_unavailable
+from chaoscontrol.machine import StopKind
+from chaoscontrol.native_library import kvm_unavailable
 from chaoscontrol.registers import Registers, Segment
 
 MEMORY_BYTES = 4 * MIB

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import chaoscontrol
-from chaoscontrol.machine import native_version
+from chaoscontrol.native_library import native_version
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,16 +9,16 @@ influence on the guests. No clock is consulted: segments are sized by the work t
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from chaoscontrol.errors import BudgetError
+from chaoscontrol.timetravel.aim import Aim
 from chaoscontrol.timetravel.branch import BranchRecord, Ending, GivenInput
 from chaoscontrol.timetravel.cluster_api import Cluster, ClusterSnapshot, Machine
 from chaoscontrol.timetravel.console_log import ConsoleLog
 from chaoscontrol.timetravel.errors import CancelledError, DivergenceError, UnreachableError
 from chaoscontrol.timetravel.event_log import EVENTS_MAX
 from chaoscontrol.timetravel.inputs import Input, PhaseInput, apply, machine_of
-from chaoscontrol.timetravel.keyframes import Keyframe, Parts, work_of
+from chaoscontrol.timetravel.keyframes import Keyframe, work_of
 from chaoscontrol.timetravel.lookout import Lookout, LostError, Sighting, Spoken
 from chaoscontrol.timetravel.moment import (
     DIGEST_PREFIX_DIGITS,
@@ -29,6 +29,7 @@ from chaoscontrol.timetravel.moment import (
 )
 from chaoscontrol.timetravel.observer import Observer
 from chaoscontrol.timetravel.said import Sent, dated
+from chaoscontrol.timetravel.verify import compare_with_keyframe, compare_with_moment, parts_of
 from chaoscontrol.timetravel.witness import BATCH_NS, Seen, Witness
 
 SPAN_NS_MAX = BATCH_NS
@@ -43,20 +44,6 @@ MARKS_MAX = 8192
 THIN_EVERY = 16
 """Snapshots taken between two rounds of thinning."""
 DENSITY_MIN = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """Something that a machine reaches at an instant not known beforehand; give one of the last three."""
-
-    machine: int | None
-    """None: whichever is first, which only `text` can ask for."""
-    console_total: int | None = None
-    """Console bytes sent; they are in its log, or `text` says how they end."""
-    text: bytes = b""
-    """The last bytes sent, the last of them by somebody on the way."""
-    instret: int | None = None
-    """Instructions retired."""
 
 
 class TornError(Exception):
@@ -212,7 +199,7 @@ class Driver:
             self.position,
             self.instrets,
             self.totals,
-            self._parts(),
+            parts_of(self._cluster),
             snapshot,
             self.network_digest,
             self.events,
@@ -244,9 +231,6 @@ class Driver:
                 raise
             return None
 
-    def _parts(self) -> tuple[Parts, ...]:
-        return tuple(Parts(str(vm.digest()), str(vm.cpu_digest()), str(vm.device_digest())) for vm in self.machines)
-
     def restore(self, record: BranchRecord, keyframe: Keyframe) -> None:
         """Be at `keyframe`, about to follow `record`, whose line it is on."""
         assert keyframe.snapshot is not None, "a thinned keyframe cannot be restored"
@@ -258,51 +242,11 @@ class Driver:
         self.witness, self.events = keyframe.witness.copy(), keyframe.events
         self._dead = self._ended()
         self._drain()
-        self._verify(keyframe)
-
-    def _verify(self, keyframe: Keyframe) -> None:
-        where = f"{self.record.name}@{format_seconds(keyframe.position.vns)}"
-        for machine, (vm, expected) in enumerate(zip(self.machines, keyframe.parts, strict=True)):
-            if vm.instret != keyframe.instrets[machine]:
-                what = f"{vm.instret} retired, {keyframe.instrets[machine]} before"
-                raise DivergenceError(machine, "instructions", what, where=where)
-            if str(vm.digest()) != expected.whole:
-                raise self._name_part(machine, keyframe, where)
-        network = self.network_digest
-        if network != keyframe.network:
-            what = f"digest {network[:16]}, {keyframe.network[:16]} before"
-            raise DivergenceError(None, "network", what, where=where)
-
-    def _name_part(self, machine: int, keyframe: Keyframe, where: str) -> DivergenceError:
-        vm, expected = self.machines[machine], keyframe.parts[machine]
-        for part, now, before in (
-            ("registers", str(vm.cpu_digest()), expected.cpu),
-            ("devices", str(vm.device_digest()), expected.devices),
-        ):
-            if now != before:
-                return DivergenceError(machine, part, f"digest {now[:16]}, {before[:16]} before", where=where)
-        if keyframe.snapshot is None:
-            return DivergenceError(machine, "state", "its memory is not what it was", where=where)
-        pages = range(vm.config.memory_bytes // 4096)
-        now_pages = [str(vm.page_digest(page)) for page in pages]
-        self._cluster.restore_all(keyframe.snapshot)
-        for page in pages:
-            before = str(vm.page_digest(page))
-            if now_pages[page] != before:
-                what = f"digest {now_pages[page][:16]}, {before[:16]} before"
-                return DivergenceError(machine, f"page {page:#x}", what, where=where)
-        return DivergenceError(machine, "state", "no page, register or device differs", where=where)
+        compare_with_keyframe(self._cluster, keyframe, self.record.name)
 
     def verify_moment(self, moment: Moment) -> None:
         """Raise DivergenceError unless the machines are as `moment` says."""
-        where = moment.brief
-        for machine, (now, expected) in enumerate(zip(self.marks(), moment.machines, strict=True)):
-            if now.instret != expected.instret:
-                what = f"{now.instret} retired here, {expected.instret} in the moment"
-                raise DivergenceError(machine, "instructions", what, where=where)
-            if now.digest != expected.digest:
-                what = f"digest {now.digest} here, {expected.digest} in the moment"
-                raise DivergenceError(machine, "state", what, where=where)
+        compare_with_moment(self.marks(), moment)
 
     # ---- moving -----------------------------------------------------------------------------------------------------
 
@@ -614,7 +558,7 @@ class Driver:
         """Compare with what is known of this position; keep a snapshot if the last one is far."""
         keyframe = self.record.owner(self.position).keyframes.at(self.position)
         if keyframe is not None:
-            self._verify(keyframe)
+            compare_with_keyframe(self._cluster, keyframe, self.record.name)
             if keyframe.snapshot is not None:
                 self._keyframe_work = keyframe.work
                 return

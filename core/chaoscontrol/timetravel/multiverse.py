@@ -8,10 +8,11 @@ it leaves the cursor at a valid position, also when it fails or is cancelled. Us
 from collections.abc import Callable, Sequence
 
 from chaoscontrol.errors import ChaosControlError
+from chaoscontrol.timetravel.aim import Aim
 from chaoscontrol.timetravel.branch import Branch, BranchRecord, Ending, GivenInput, typed_lines
 from chaoscontrol.timetravel.cluster_api import Cluster, Machine
 from chaoscontrol.timetravel.console_log import ConsoleLog
-from chaoscontrol.timetravel.driver import Aim, Driver, TornError
+from chaoscontrol.timetravel.driver import Driver, TornError
 from chaoscontrol.timetravel.errors import (
     BranchError,
     CancelledError,
