@@ -180,9 +180,9 @@ def test_steps_are_instructions_of_the_log(debugger: Debugger, log: Log) -> None
         debugger.reverse_step(0)
         assert (debugger.rip(0), debugger.position.vns) == (log.rips[at], at)
     debugger.reverse_step(0, 80)
-    assert debugger.rip(0) == log.rips[2_900]
+    assert debugger.rip(0) == log.rips[2_901]
     with pytest.raises(UnreachableError):
-        debugger.reverse_step(0, 2_901)
+        debugger.reverse_step(0, 2_902)
 
 
 def test_finish_ends_behind_the_call_and_reverse_finish_at_it(debugger: Debugger, log: Log) -> None:
@@ -281,9 +281,9 @@ def test_interrupt_handlers_are_reached_at_the_moment_before_the_interrupt() -> 
         timer = debugger.vms[1]
         first = debugger.forward([Watchpoint(1, 0x201000)])
         assert first.hit is not None
-        handler = first.hit.rip - 5  # push rax; inc r15
+        handler = first.hit.rip - 4  # push rax; inc r15
         debugger.goto_time(0)
-        stops = [debugger.forward([Breakpoint(1, handler)]) for _ in range(3)]
+        stops = [debugger.forward([Breakpoint(1, handler)], limit_vns=3_200_000) for _ in range(3)]
         assert [stop.hit is not None and stop.hit.after_interrupt for stop in stops] == [True] * 3
         writes = []
         for stop in stops:
@@ -293,7 +293,7 @@ def test_interrupt_handlers_are_reached_at_the_moment_before_the_interrupt() -> 
         assert [write - stop.position.vns for write, stop in zip(writes, stops, strict=True)] == [3, 3, 3]
         back = [debugger.backward([Breakpoint(1, handler)]).position for _ in range(3)]
         assert back[::-1] == [stop.position for stop in stops]
-        frames = debugger.forward([Watchpoint(1, timer.registers().rsp - 40, 40)])
+        frames = debugger.forward([Watchpoint(1, timer.registers().rsp - 64, 64)], limit_vns=3_200_000)
         assert frames.hit is not None
         assert frames.hit.who is Who.CPU
     finally:
