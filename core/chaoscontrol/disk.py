@@ -47,7 +47,7 @@ class DiskFaults:
     read_error_ppm: int = 0
     write_error_ppm: int = 0
     torn_ppm: int = 0
-    """Only the first sectors of a write reach the disk, a random number of them."""
+    """Only the first blocks of 4 KiB of a write reach the disk, a random number of them, or none."""
     torn_fails: bool = False
     """Whether a torn write is reported as an error, not as done."""
     corrupt_read_ppm: int = 0

@@ -5,14 +5,14 @@
  * that no flush has followed: records of (serial, sector, count), and in a second ring the sectors as they were.  A flush
  * empties the log; when it is full its oldest writes become durable, as in a cache that writes back what it must;
  * a power loss goes back from the newest write to the oldest and decides for each block of 4 KiB: the medium writes such
- * a block whole or not at all, as disks do and file systems need (ext4 has one superblock to mount by).
+ * a block whole or not at all, as disks do and file systems need (ext4 has one superblock to mount by).  A write that
+ * tears while the power is on tears between blocks as well.
  */
 #include "virtio.h"
 
 #include <stdlib.h>
 
 #define RECORD_SECTORS_MAX 2048u       /* a larger write has several records */
-#define ATOMIC_SECTORS 8u              /* a block, at multiples of itself, that a power loss does not tear */
 
 struct record { uint64_t serial, sector; uint32_t count, pad[3]; };
 
@@ -20,7 +20,7 @@ struct record { uint64_t serial, sector; uint32_t count, pad[3]; };
 #define RECORDS (RECORDS_BYTES / (uint32_t)sizeof(struct record))
 #define BLOCKS ((CC_AUX_DISK_LOG_BYTES - RECORDS_BYTES) / CC_SECTOR_BYTES)
 _Static_assert(BLOCKS >= 2 * RECORD_SECTORS_MAX, "any record fits");
-_Static_assert(RECORD_SECTORS_MAX % ATOMIC_SECTORS == 0, "records end where blocks end");
+_Static_assert(RECORD_SECTORS_MAX % CC_BLOCK_SECTORS == 0, "records end where blocks end");
 
 static uint64_t sectors_of(const cc_machine *m)
 {
@@ -90,12 +90,19 @@ const uint8_t *cc_disk_at(const cc_machine *m, uint64_t sector)
 uint8_t *cc_disk_change(cc_machine *m, uint64_t sector, uint64_t sectors)
 {
     for (uint64_t at = 0; at < sectors;) {
-        const uint32_t room = RECORD_SECTORS_MAX - (uint32_t)((sector + at) % ATOMIC_SECTORS);
+        const uint32_t room = RECORD_SECTORS_MAX - (uint32_t)((sector + at) % CC_BLOCK_SECTORS);
         const uint32_t n = sectors - at < room ? (uint32_t)(sectors - at) : room;
         keep(m, sector + at, n);
         at += n;
     }
     return cc_aux_will_change(m, CC_AUX_DISK, sector * CC_SECTOR_BYTES, sectors * CC_SECTOR_BYTES);
+}
+
+uint64_t cc_disk_tear(cc_machine *m, uint64_t sector, uint64_t sectors)
+{
+    const uint64_t first = sector / CC_BLOCK_SECTORS, blocks = (sector + sectors - 1) / CC_BLOCK_SECTORS - first + 1;
+    const uint64_t whole = cc_stream_below(&m->dev.disk.random, blocks);
+    return whole ? (first + whole) * CC_BLOCK_SECTORS - sector : 0;
 }
 
 static bool is_zero(const uint8_t *p, size_t size)
@@ -157,11 +164,11 @@ struct coin { struct cc_stream stream; uint8_t *settled; };
 static void toss(cc_machine *m, const struct record *r, uint32_t block, void *context)
 {
     struct coin *c = context;
-    uint8_t bits[RECORD_SECTORS_MAX / ATOMIC_SECTORS / 8];
-    const uint64_t first = r->sector / ATOMIC_SECTORS, last = (r->sector + r->count - 1) / ATOMIC_SECTORS;
+    uint8_t bits[RECORD_SECTORS_MAX / CC_BLOCK_SECTORS / 8];
+    const uint64_t first = r->sector / CC_BLOCK_SECTORS, last = (r->sector + r->count - 1) / CC_BLOCK_SECTORS;
     cc_stream_read(&c->stream, bits, (size_t)(last - first) / 8 + 1);
     for (uint32_t i = 0; i < r->count; i++) {
-        const uint64_t sector = r->sector + i, at = sector / ATOMIC_SECTORS - first;
+        const uint64_t sector = r->sector + i, at = sector / CC_BLOCK_SECTORS - first;
         const uint8_t mask = (uint8_t)(1u << (sector & 7));
         if (c->settled[sector >> 3] & mask)
             continue;
@@ -181,7 +188,7 @@ static uint32_t kept_of(const struct cut *c, const struct record *r)
         return 0;
     if (c->sectors - c->before >= r->count)
         return r->count;
-    const uint64_t end = (r->sector + c->sectors - c->before) / ATOMIC_SECTORS * ATOMIC_SECTORS;
+    const uint64_t end = (r->sector + c->sectors - c->before) / CC_BLOCK_SECTORS * CC_BLOCK_SECTORS;
     return end > r->sector ? (uint32_t)(end - r->sector) : 0;
 }
 

@@ -84,6 +84,10 @@ const uint8_t *cc_disk_at(const cc_machine *m, uint64_t sector);
 /* The same for writing: what is there is kept in the undo log first. */
 uint8_t *cc_disk_change(cc_machine *m, uint64_t sector, uint64_t sectors);
 void cc_disk_zero(cc_machine *m, uint64_t sector, uint64_t sectors);
+/* A block, at multiples of itself: what a write has in one reaches the medium as a whole or not at all. */
+#define CC_BLOCK_SECTORS 8u
+/* Of a write of `sectors`, those before a random end of a block; never all. */
+uint64_t cc_disk_tear(cc_machine *m, uint64_t sector, uint64_t sectors);
 void cc_disk_next_write(cc_machine *m);        /* what follows belongs to another request */
 void cc_disk_flush(cc_machine *m);             /* everything is durable */
 

@@ -112,7 +112,7 @@ static unsigned write_data(cc_machine *m, const struct cc_blk_request *r, const 
         return S_IOERR;
     }
     if (befalls(m, f->torn_ppm, r->sector, sectors)) {
-        done = cc_stream_below(&m->dev.disk.random, sectors);
+        done = cc_disk_tear(m, r->sector, sectors);
         status = f->flags & CC_DISK_TORN_FAILS ? S_IOERR : S_OK;
         report(m, CC_DISK_TORN, r->sector + done, sectors - done);
     }

@@ -271,7 +271,7 @@ int cc_disk_write(cc_machine *, uint64_t offset, const void *src, size_t size);
 typedef struct cc_disk_faults {
     uint32_t flags;                    /* CC_DISK_* above */
     uint32_t read_error_ppm, write_error_ppm;
-    uint32_t torn_ppm;                 /* only the first sectors of a write reach the disk, a random number of them */
+    uint32_t torn_ppm;                 /* only the first blocks of a write reach the disk, a random number of them */
     uint32_t corrupt_read_ppm, corrupt_write_ppm;   /* one bit of the data is flipped on its way */
     uint32_t lost_flush_ppm;           /* a flush is reported as done and makes nothing durable */
     uint32_t spike_ppm;                /* a request takes spike_ns longer */
@@ -287,7 +287,7 @@ void cc_disk_get_faults(const cc_machine *, cc_disk_faults *);
 int cc_disk_corrupt(cc_machine *, uint64_t sector, uint64_t sectors, uint32_t bits);
 
 /* Power loss: what becomes of writes that no flush has followed.  Requests in flight have never reached the disk.
- * A block is of 4 KiB, at a multiple of that; what a write has in one is kept or lost as a whole. */
+ * A block is of 4 KiB, at a multiple of that; what a write has in one is kept or lost as a whole, also when it tears. */
 #define CC_CRASH_LOSE_ALL 0    /* all are lost */
 #define CC_CRASH_RANDOM 1      /* each block of each write is kept or lost, by a fair coin of the seed's */
 #define CC_CRASH_TORN 2        /* a random number of the oldest are kept, the next one up to a random block of it */

@@ -2,8 +2,8 @@
 
 A history is a schedule of random faults of every kind, requests to guest agents among them. One cluster lives through
 it in one go. Another leaves it at random moments, does things of its own there, and is taken back by snapshot and
-restore. Whatever can be observed must be the same at every moment at which both are looked at. What a snapshot forgets is
-found here if a fault or a request makes use of it later; test_state_of_clusters.py has a list of all fields.
+restore. Whatever can be observed must be the same at every moment at which both are looked at. What a snapshot forgets
+is found here if a fault or a request makes use of it later; test_state_of_clusters.py has a list of all fields.
 
 A search once found that a branch ended differently when it was run again: the numbers of agent requests went on
 counting over a restore, and they are in the guests' memory. The last test makes the cluster forget them again.

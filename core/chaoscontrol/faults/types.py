@@ -285,7 +285,7 @@ class DiskWriteError(_Disk):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DiskTornWrite(_Disk):
-    """Of a write only the first of its sectors reach the disk, and it fails with an I/O error.
+    """Of a write only the first of its blocks of 4 KiB, or none, reach the disk, and it fails with an I/O error.
 
     `silent`: the guest is told that all is well, as by a broken disk. (What a power loss tears is ProcessKill's.)
     """
