@@ -95,7 +95,7 @@ def frames_of(data: bytes) -> list[tuple[list[int], bytes]]:
 
 def signed(fields: list[int], stored: bytes) -> bytes:
     """A frame whose checksums are right, whatever else it says."""
-    fields = [len(stored), *fields[1:5], crc32(stored), *fields[6:8], 0]
+    fields = [len(stored), *fields[1:5], crc32(stored), *fields[6:9], 0]
     head = HEAD.pack(*fields)[:-4]
     return head + crc32(head).to_bytes(4, "little") + stored
 
@@ -104,7 +104,7 @@ def joined(frames: list[tuple[list[int], bytes]]) -> bytearray:
     out = bytearray(MAGIC)
     for fields, payload in frames:
         stored = zstandard.compress(payload) if fields[2] & 1 else payload
-        fields[7] = min(len(payload), (1 << 32) - 1)
+        fields[8] = min(len(payload), (1 << 32) - 1)
         out += signed(fields, stored)
     return out
 
@@ -147,14 +147,14 @@ def scribble_payload(data: bytearray, chance: Chance) -> bytearray:
 
 
 def change_head(data: bytearray, chance: Chance) -> bytearray:
-    """Kind, flags, branch, sequence, time, inflated size."""
+    """Kind, flags, branch, sequence, times, inflated size."""
     frames = frames_of(bytes(data))
-    at, field = chance.below(len(frames)), chance.of((1, 2, 3, 4, 6, 7))
+    at, field = chance.below(len(frames)), chance.of((1, 2, 3, 4, 6, 7, 8))
     out = bytearray(MAGIC)
     for number, (fields, payload) in enumerate(frames):
         stored = zstandard.compress(payload) if fields[2] & 1 else payload
         if number == at:
-            size = {1: 8, 2: 8, 3: 16, 4: 32, 6: 64, 7: 32}[field]
+            size = {1: 8, 2: 8, 3: 16, 4: 32, 6: 64, 7: 64, 8: 32}[field]
             fields[field] = chance.of(NUMBERS) & (1 << size) - 1 if chance.below(2) else chance.below(9)
         out += signed(fields, stored)
     return out

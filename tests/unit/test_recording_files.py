@@ -11,7 +11,8 @@ import pytest
 from toys.recordings import give, record_toy, toy_header, toy_multiverse, write_every_kind
 
 from chaoscontrol.recording import DifferenceError, Recorder, RecordingError, Replay, load_recording, upper_bound
-from chaoscontrol.recording.frames import HEAD, FrameFile, FrameKind
+from chaoscontrol.recording.frame_file import FrameFile
+from chaoscontrol.recording.frames import HEAD, FrameKind
 from chaoscontrol.recording.writer import FLUSH_S
 from chaoscontrol.timetravel import ConsoleInput, Moment, Position
 
@@ -212,7 +213,7 @@ def test_damage_is_named_with_its_offset_and_repair_keeps_what_comes_before(
 ) -> None:
     frames, data = FrameFile(toy), bytearray(toy.read_bytes())
     number = next(n for n in range(len(frames)) if frames.head(n).kind == FrameKind.TREE and n > 5)
-    at = frames.offsets[number]
+    at = frames.offset(number)
     data[at + (7 if what == "head" else HEAD.size + 3)] ^= 0x10
     path = tmp_path / "damaged.ccrec"
     path.write_bytes(data)

@@ -1,39 +1,37 @@
 """Frames: how a recording lies in its file. Knows lengths, checksums and compression, nothing of what is in a payload.
 
     file    magic (8 bytes), then frames
-    frame   head (32 bytes), then the payload
+    frame   head (40 bytes), then the payload
 
-Everything that a file says of sizes is checked before memory is asked for. docs/recording-format.md has the layout.
+At every multiple of SEGMENT_BYTES an INDEX frame begins, which says where the frames of the segment before it are; no
+other frame crosses one. So a file of any size is opened by reading one frame per segment and the heads of the last
+segment, whether it was closed or its writer was killed. docs/recording-format.md has the layout.
 """
 
 from __future__ import annotations
 
 import enum
-import mmap
-import os
 import struct
+import sys
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Literal, NamedTuple
 from zlib import crc32
 
 import zstandard
 
-from chaoscontrol.recording.errors import RecordingError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 FORMAT_VERSION = 1
 MAGIC = b"\x89CCREC" + FORMAT_VERSION.to_bytes(2, "little")
 
-HEAD = struct.Struct("<IBBHIIQII")
-"""Payload's bytes in the file, kind, flags, branch, sequence, CRC-32 of those bytes, virtual time, bytes inflated,
-CRC-32 of the head before it."""
-_CHECKED = HEAD.size - 4
+HEAD = struct.Struct("<IBBHIIQQII")
+"""Payload's bytes in the file, kind, flags, branch, sequence, CRC-32 of those bytes, first and last virtual time, bytes
+inflated, CRC-32 of the head before it."""
+HEAD_CHECKED = HEAD.size - 4
+"""Bytes of a head that its own checksum is over."""
 
+SEGMENT_BYTES = 8 << 20
 PAYLOAD_BYTES_MAX = 4 << 20
 """As stored and inflated. Bounds what decoding can cost: the worst msgpack makes 28 bytes of objects per byte."""
-FRAMES_MAX = 1 << 24
+FRAMES_MAX = 1 << 23
 BRANCHES_MAX = 1 << 16
 VNS_MAX = (1 << 64) - 1
 
@@ -59,6 +57,14 @@ class FrameKind(enum.IntEnum):
     """Positions with their digests."""
     END = 6
     """The recording was closed; the last frame."""
+    INDEX = 7
+    """Where the frames of the segment before are; at every multiple of SEGMENT_BYTES, and only there."""
+    PAD = 8
+    """Nothing: zeros up to the next multiple of SEGMENT_BYTES."""
+
+
+STRUCTURE = (FrameKind.INDEX, FrameKind.PAD)
+"""Kinds whose payloads are as long as a segment has room."""
 
 
 class Head(NamedTuple):
@@ -72,177 +78,169 @@ class Head(NamedTuple):
     sequence: int
     """Its place among the frames, counted from 0."""
     payload_crc: int
-    vns: int
-    """The latest virtual time in the payload; 0 where there is none."""
+    first_vns: int
+    last_vns: int
+    """The earliest and the latest virtual time in a payload of events or checkpoints; 0 in others."""
     inflated_bytes: int
     head_crc: int
 
 
-class Damage(NamedTuple):
-    """Where a file stops being a recording, and why."""
-
-    offset: int
-    what: str
-    torn: bool
-    """The file ends inside a frame, as when the writer was killed: nothing else is lost."""
+def payload_max(kind: int) -> int:
+    """Bytes that a payload may have, as stored and inflated."""
+    return SEGMENT_BYTES if kind in STRUCTURE else PAYLOAD_BYTES_MAX
 
 
-def encode_frame(kind: FrameKind, sequence: int, payload: bytes, *, branch: int = 0, vns: int = 0) -> bytes:
-    """A whole frame."""
-    assert len(payload) <= PAYLOAD_BYTES_MAX, "the writer cuts payloads"
-    assert sequence < FRAMES_MAX and branch < BRANCHES_MAX
-    stored, flags = payload, 0
+def squeeze(payload: bytes) -> tuple[bytes, int]:
+    """A payload as it is stored, and the flags that say how."""
     if len(payload) >= COMPRESS_FROM_BYTES:
         smaller = zstandard.ZstdCompressor(ZSTD_LEVEL, write_content_size=True).compress(payload)
         if len(smaller) < len(payload):
-            stored, flags = smaller, COMPRESSED
-    head = HEAD.pack(len(stored), kind, flags, branch, sequence, crc32(stored), vns, len(payload), 0)[:_CHECKED]
+            return smaller, COMPRESSED
+    return payload, 0
+
+
+def seal(
+    kind: FrameKind,
+    sequence: int,
+    stored: bytes,
+    flags: int,
+    inflated_bytes: int,
+    *,
+    branch: int = 0,
+    times: tuple[int, int] = (0, 0),
+) -> bytes:
+    """A whole frame from its payload as stored."""
+    assert max(inflated_bytes, len(stored)) <= payload_max(kind), "the writer cuts payloads"
+    assert sequence < FRAMES_MAX and branch < BRANCHES_MAX
+    crc = crc32(stored)
+    head = HEAD.pack(len(stored), kind, flags, branch, sequence, crc, *times, inflated_bytes, 0)[:HEAD_CHECKED]
     return head + crc32(head).to_bytes(4, "little") + stored
 
 
-class FrameFile:
-    """The frames of a file, mapped and found by their heads; payloads are checked when they are read.
+def encode_frame(
+    kind: FrameKind, sequence: int, payload: bytes, *, branch: int = 0, times: tuple[int, int] = (0, 0)
+) -> bytes:
+    """A whole frame, wherever it comes to stand."""
+    stored, flags = squeeze(payload)
+    return seal(kind, sequence, stored, flags, len(payload), branch=branch, times=times)
 
-    `up_to_damage`: damage is kept in `damage`; without it, it is an error, unless only the end is torn.
-    """
 
-    def __init__(self, path: str | os.PathLike[str], *, up_to_damage: bool = False) -> None:
-        self.path = os.fspath(path)
-        self._map = self._open()
+class FrameTable:
+    """Where every frame begins, and its kind, branch and times: what the heads say, without looking at them again."""
+
+    ENTRY_BYTES = 8 + 1 + 2 + 8 + 8
+
+    def __init__(self) -> None:
         self.offsets = array("Q")
-        """Where each frame begins."""
-        self.damage: Damage | None = None
-        self.end = len(MAGIC)
-        """Behind the last whole frame."""
-        try:
-            self._scan()
-            if self.damage is not None and not self.damage.torn and not up_to_damage:
-                raise self.error(self.damage.what, self.damage.offset)
-        except BaseException:
-            self.close()
-            raise
-
-    def error(self, what: str, offset: int) -> RecordingError:
-        """What is wrong with a frame of this file, and what can be done."""
-        return RecordingError(what, path=self.path, offset=offset, hint="`cc-tui repair` keeps what comes before it")
-
-    def _open(self) -> mmap.mmap:
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except (OSError, ValueError) as e:
-            what = e.strerror or str(e) if isinstance(e, OSError) else str(e)
-            raise RecordingError(what, path=self.path, hint="give a recording, FILE.ccrec") from None
-        try:
-            mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError):  # empty, a directory, a device
-            raise RecordingError("is no recording", path=self.path, offset=0) from None
-        finally:
-            os.close(fd)
-        magic = mapped[: len(MAGIC)]
-        if magic != MAGIC:
-            mapped.close()
-            if magic[:6] == MAGIC[:6] and len(magic) == len(MAGIC):
-                version = int.from_bytes(magic[6:], "little")
-                raise RecordingError(
-                    f"has format version {version}", path=self.path, offset=6, hint=f"this is for {FORMAT_VERSION}"
-                )
-            raise RecordingError("is no recording", path=self.path, offset=0)
-        return mapped
-
-    def _scan(self) -> None:
-        data, size, unpack, at, count = self._map, len(self._map), HEAD.unpack_from, len(MAGIC), 0
-        offsets, head_bytes, checked = self.offsets, HEAD.size, _CHECKED
-        while at + head_bytes <= size:
-            head = unpack(data, at)
-            if crc32(data[at : at + checked]) != head[8]:
-                self.damage = Damage(at, "the head of a frame is damaged", torn=False)
-                break
-            if head[4] != count or head[0] > PAYLOAD_BYTES_MAX or count >= FRAMES_MAX:
-                self.damage = Damage(at, self._refuse(Head(*head), count), torn=False)
-                break
-            following = at + head_bytes + head[0]
-            if following > size:
-                break
-            offsets.append(at)
-            count += 1
-            at = following
-        self.end = at
-        if self.damage is None and at < size:
-            self.damage = Damage(at, "the last frame is not whole", torn=True)
-
-    @staticmethod
-    def _refuse(head: Head, count: int) -> str:
-        if count >= FRAMES_MAX:
-            return f"there are more than {FRAMES_MAX} frames"
-        if head.sequence != count:
-            return f"frame {head.sequence} stands where frame {count} should"
-        return f"a frame of {head.stored_bytes} bytes, of which {PAYLOAD_BYTES_MAX} are allowed"
+        self.kinds = bytearray()
+        self.branches = array("H")
+        self.firsts = array("Q")
+        self.lasts = array("Q")
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return len(self.kinds)
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return len(self._map)
+    def add(self, offset: int, kind: int, branch: int, first_vns: int, last_vns: int) -> None:
+        """The next frame."""
+        self.offsets.append(offset)
+        self.kinds.append(kind)
+        self.branches.append(branch)
+        self.firsts.append(first_vns)
+        self.lasts.append(last_vns)
 
-    def head(self, frame: int) -> Head:
-        """The head of frame number `frame`."""
-        return Head(*HEAD.unpack_from(self._map, self.offsets[frame]))
+    def cut(self, frame: int) -> None:
+        """Forgets frame number `frame` and what follows."""
+        for column in (self.offsets, self.kinds, self.branches, self.firsts, self.lasts):
+            del column[frame:]
 
-    def heads(self) -> Iterator[tuple[int, int, int]]:
-        """(kind, branch, virtual time) of every frame, in order."""
-        data, unpack = self._map, struct.Struct("<4xBxH8xQ").unpack_from
-        for at in self.offsets:
-            yield unpack(data, at)
+    def up_to(self, frame: int) -> FrameTable:
+        """A table of the frames before number `frame`."""
+        made = FrameTable()
+        made.offsets, made.kinds, made.branches = self.offsets[:frame], self.kinds[:frame], self.branches[:frame]
+        made.firsts, made.lasts = self.firsts[:frame], self.lasts[:frame]
+        return made
 
-    def raw(self, frame: int) -> bytes:
-        """The whole frame as it stands in the file."""
-        at = self.offsets[frame]
-        return self._map[at : at + HEAD.size + HEAD.unpack_from(self._map, at)[0]]
+    def part(self, begin: int, end: int) -> bytes:
+        """The payload of an INDEX frame: frames `begin` to `end`, one column behind the other."""
+        rows = slice(begin, end)
+        columns = (_little(c[rows]) for c in (self.offsets, self.branches, self.firsts, self.lasts))
+        offsets, branches, firsts, lasts = columns
+        return b"".join((offsets, bytes(self.kinds[rows]), branches, firsts, lasts))
 
-    def payload(self, frame: int) -> bytes:
-        """The payload of frame number `frame`, inflated. Raises RecordingError."""
-        at, head = self.offsets[frame], self.head(frame)
-        start = at + HEAD.size
-        stored = self._map[start : start + head.stored_bytes]
-        if crc32(stored) != head.payload_crc:
-            raise self.error("the contents of a frame are damaged", at)
-        if head.flags not in (0, COMPRESSED):
-            raise self.error(f"a frame has unknown flags {head.flags:#x}", at)
-        if head.inflated_bytes > PAYLOAD_BYTES_MAX:
-            raise self.error(f"a frame inflates to {head.inflated_bytes} bytes, {PAYLOAD_BYTES_MAX} are allowed", at)
-        if head.flags & COMPRESSED:
-            stored = self._inflate(stored, head, at)
-        if len(stored) != head.inflated_bytes:
-            raise self.error(f"a frame holds {len(stored)} bytes, its head says {head.inflated_bytes}", at)
-        return stored
+    def extend(self, payload: bytes, begin: int, end: int) -> bool:
+        """Takes in such a part, of frames that begin in [begin, end) of the file; False if it cannot be one."""
+        count, rest = divmod(len(payload), self.ENTRY_BYTES)
+        if rest or not count or len(self) + count > FRAMES_MAX:
+            return False
+        offsets = _from_little("Q", payload[: 8 * count])
+        if offsets[0] != begin or not begin <= offsets[-1] < end:
+            return False
+        self.offsets += offsets
+        self.kinds += payload[8 * count : 9 * count]
+        self.branches += _from_little("H", payload[9 * count : 11 * count])
+        self.firsts += _from_little("Q", payload[11 * count : 19 * count])
+        self.lasts += _from_little("Q", payload[19 * count :])
+        return True
 
-    def _inflate(self, stored: bytes, head: Head, at: int) -> bytes:
-        # The decompressor believes the size in the zstd frame, so that one is compared first.
-        try:
-            parameters = zstandard.get_frame_parameters(stored)
-            if parameters.content_size != head.inflated_bytes or parameters.window_size > WINDOW_BYTES_MAX:
-                raise self.error("a frame does not inflate to what its head says", at)
-            return zstandard.ZstdDecompressor().decompress(stored, allow_extra_data=False)
-        except zstandard.ZstdError as e:
-            raise self.error(f"a frame cannot be inflated: {e}", at) from None
 
-    def begin(self, frame: int) -> int:
-        """Where frame number `frame` begins; for the one after the last, where the last ends."""
-        return self.offsets[frame] if frame < len(self.offsets) else self.end
+def _little(column: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column.tobytes()
 
-    def cut(self, frame: int, what: str) -> None:
-        """Frame number `frame` turned out to be damaged: it is not there, nor what follows."""
-        self.end = self.offsets[frame]
-        self.damage = Damage(self.end, what, torn=False)
-        del self.offsets[frame:]
 
-    def copy_to(self, write: Callable[[bytes], object], end: int) -> None:
-        """Hands the file's bytes [0, end) to `write`, piece by piece."""
-        for at in range(0, end, PAYLOAD_BYTES_MAX):
-            write(self._map[at : min(at + PAYLOAD_BYTES_MAX, end)])
+def _from_little(code: Literal["Q", "H"], data: bytes) -> array[int]:
+    column = array(code, data)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
 
-    def close(self) -> None:
-        """Unmaps the file; does nothing the second time."""
-        self._map.close()
+
+class Layout:
+    """Puts frames behind one another, with padding and an index at every multiple of SEGMENT_BYTES."""
+
+    def __init__(self, table: FrameTable | None = None, end: int = len(MAGIC)) -> None:
+        """`table`, `end`: of the frames that are there already, which it goes on from."""
+        self.table = FrameTable() if table is None else table
+        self.end = end
+        """Where the next frame begins."""
+        segment = (end - 1) // SEGMENT_BYTES * SEGMENT_BYTES
+        self._begun = next((n for n, at in enumerate(self.table.offsets) if at >= segment), 0)
+        """Number of the first frame of this segment, as long as no index tells of it."""
+
+    def add(self, kind: FrameKind, payload: bytes, *, branch: int = 0, times: tuple[int, int] = (0, 0)) -> list[bytes]:
+        """The frame, and before it those that the layout needs."""
+        stored, flags = squeeze(payload)
+        made: list[bytes] = []
+        while not self._fits(HEAD.size + len(stored)):
+            if self.end % SEGMENT_BYTES:
+                zeros = SEGMENT_BYTES - self.end % SEGMENT_BYTES - HEAD.size
+                made.append(self._put(FrameKind.PAD, bytes(zeros), 0, zeros))
+            made.append(self._index())
+        made.append(self._put(kind, stored, flags, len(payload), branch, times))
+        return made
+
+    def _fits(self, size: int) -> bool:
+        """What it leaves of the segment must hold a head, or be nothing; and a segment begins with its index."""
+        left = SEGMENT_BYTES - self.end % SEGMENT_BYTES - size
+        return self.end % SEGMENT_BYTES != 0 and (left == 0 or left >= HEAD.size)
+
+    def _index(self) -> bytes:
+        begun, self._begun = self._begun, len(self.table)
+        payload = self.table.part(begun, self._begun)
+        stored, flags = squeeze(payload)
+        return self._put(FrameKind.INDEX, stored, flags, len(payload))
+
+    def _put(
+        self,
+        kind: FrameKind,
+        stored: bytes,
+        flags: int,
+        inflated_bytes: int,
+        branch: int = 0,
+        times: tuple[int, int] = (0, 0),
+    ) -> bytes:
+        frame = seal(kind, len(self.table), stored, flags, inflated_bytes, branch=branch, times=times)
+        self.table.add(self.end, kind, branch, *times)
+        self.end += len(frame)
+        return frame

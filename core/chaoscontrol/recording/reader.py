@@ -1,4 +1,4 @@
-"""Recording: what a file says, read lazily. Opening reads the heads of all frames and the tree; nothing else.
+"""Recording: what a file says, read lazily. Opening reads the indexes and the tree; nothing else.
 
 Every read checks what it reads, and whatever is wrong is a RecordingError that names the file and the offset. Nothing
 here runs a machine: see replay.py.
@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from bisect import bisect_left
-from typing import TYPE_CHECKING
+from bisect import bisect_right
+from itertools import compress
+from typing import TYPE_CHECKING, NoReturn
 
 from chaoscontrol.events import Event, EventKind
 from chaoscontrol.protocol import Command, SdkEvent
 from chaoscontrol.recording import records
 from chaoscontrol.recording.errors import RecordingError
 from chaoscontrol.recording.fields import Fields, Place, unpack
-from chaoscontrol.recording.frames import PAYLOAD_BYTES_MAX, FrameFile, FrameKind, encode_frame
+from chaoscontrol.recording.frame_file import FrameFile
+from chaoscontrol.recording.frames import PAYLOAD_BYTES_MAX, VNS_MAX, FrameKind, Layout
 from chaoscontrol.recording.header import Header, decode_header
 from chaoscontrol.timetravel import Ending, Failure, GivenInput, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chaoscontrol.recording.frames import Damage
+    from chaoscontrol.recording.frame_file import Damage
 
+ENDS_LOOKED_AT = 16
+"""Frames with a branch's last digests, of which several may be of one instant."""
 TREE_BYTES_MAX = 64 << 20
 """Of all tree frames together, inflated: what is kept in memory of a recording."""
 
@@ -86,11 +90,12 @@ class Recording:
         """None: the recording was not closed; the program that wrote it was killed, or could not write on."""
         self.branches: list[RecordedBranch] = []
         """By number; the first one first."""
+        self._made: list[int] = []
+        """The frame in which each branch is made."""
         self._images: list[int] = []
-        self._tree_bytes = 0
         try:
             self.header = self._read_header()
-            self._read_tree(up_to_damage)
+            self._read_up_to_damage() if up_to_damage else self._read_tree()
             self._find_ends(up_to_damage)
         except BaseException:
             self._frames.close()
@@ -109,55 +114,86 @@ class Recording:
     # ---- opening ----------------------------------------------------------------------------------------------------
 
     def _place(self, frame: int) -> Place:
-        return Place(self.path, self._frames.offsets[frame])
+        return Place(self.path, self._frames.offset(frame))
 
     def _read_header(self) -> Header:
         if not len(self._frames):
             raise self._frames.error("there is no whole frame in it", self._frames.end)
         if self._frames.head(0).kind != FrameKind.HEADER:
-            raise self._frames.error("the first frame is no header", self._frames.offsets[0])
+            raise self._frames.error("the first frame is no header", self._frames.offset(0))
         return decode_header(self._frames.payload(0), self._place(0))
 
-    def _read_tree(self, up_to_damage: bool) -> None:
-        for number, (kind, branch, _) in enumerate(self._frames.heads()):
+    def _read_up_to_damage(self) -> None:
+        """As _read_tree(); a frame that is at fault is taken for the first damage."""
+        while True:
             try:
-                self._look_at(number, kind, branch)
+                self._read_tree()
+                return
             except RecordingError as error:
-                if not up_to_damage:
+                number = bisect_right(self._frames.table.offsets, error.offset or 0) - 1
+                if number <= 0:
                     raise
                 self._frames.cut(number, error.what)
-                return
+                self.branches, self._made, self._images, self.end = [], [], [], None
 
-    def _look_at(self, number: int, kind: int, branch: int) -> None:
-        frames = self._frames
-        if self.end is not None or (kind == FrameKind.HEADER) != (number == 0):
-            raise frames.error(f"a frame of kind {kind} cannot stand here", frames.offsets[number])
-        match kind:
-            case FrameKind.EVENTS:
-                self._branch(branch, number).event_frames.append(number)
-            case FrameKind.CHECKPOINTS:
-                self._branch(branch, number).checkpoint_frames.append(number)
-            case FrameKind.TREE:
-                self._tree_bytes += frames.head(number).inflated_bytes
-                if self._tree_bytes > TREE_BYTES_MAX:
-                    raise frames.error(f"its tree has more than {TREE_BYTES_MAX} bytes", frames.offsets[number])
-                for record in records.decode_tree(frames.payload(number), self._place(number)):
-                    self._add(record, number)
-            case FrameKind.IMAGE:
-                self._images.append(number)
-            case FrameKind.END:
-                end = records.decode_end(frames.payload(number), self._place(number))
-                if end.frames != number:
-                    self._place(number).fail(f"{number} frames come before the end, which says {end.frames}")
-                self.end = end
-            case FrameKind.HEADER:
-                pass
-            case _:
-                raise frames.error(f"there is no kind {kind} of frames", frames.offsets[number])
+    def _read_tree(self) -> None:
+        kinds = bytes(self._frames.table.kinds)
+        self._refuse_odd_kinds(kinds)
+        tree_bytes = 0
+        for number in self._of_kind(FrameKind.TREE):
+            tree_bytes += self._frames.head(number).inflated_bytes
+            if tree_bytes > TREE_BYTES_MAX:
+                raise self._frames.error(f"its tree has more than {TREE_BYTES_MAX} bytes", self._frames.offset(number))
+            for record in records.decode_tree(self._frames.payload(number), self._place(number)):
+                self._add(record, number)
+        self._images = list(self._of_kind(FrameKind.IMAGE))
+        self._sort_frames()
+        last = len(kinds) - 1
+        if kinds[last] == FrameKind.END:
+            self.end = records.decode_end(self._frames.payload(last), self._place(last))
+
+    def _refuse_odd_kinds(self, kinds: bytes) -> None:
+        odd = kinds.translate(None, bytes(FrameKind))
+        places = [
+            kinds.find(odd[:1]) if odd else -1,
+            kinds.find(FrameKind.HEADER, 1),
+            kinds.find(FrameKind.END, 0, len(kinds) - 1),
+        ]
+        found = [place for place in places if place >= 0]
+        if found:
+            number = min(found)
+            what = f"a frame of kind {kinds[number]} cannot stand here"
+            raise self._frames.error(what, self._frames.offset(number))
+
+    def _of_kind(self, kind: FrameKind) -> Iterator[int]:
+        """Numbers of the frames of a kind, in order."""
+        kinds = self._frames.table.kinds
+        return compress(range(len(kinds)), kinds.translate(bytes(k == kind for k in range(256))))
+
+    def _sort_frames(self) -> None:
+        """Which frames are whose."""
+        table = self._frames.table
+        for kind, name in ((FrameKind.EVENTS, "event_frames"), (FrameKind.CHECKPOINTS, "checkpoint_frames")):
+            numbers = list(self._of_kind(kind))
+            lists: list[list[int]] = [getattr(branch, name) for branch in self.branches]
+            if len(lists) == 1 and not any(map(table.branches.__getitem__, numbers)):
+                lists[0] += numbers
+                made = self._made[0]
+                if numbers and numbers[0] < made:
+                    self._fail_unknown(0, numbers[0])
+                continue
+            for number in numbers:
+                branch = table.branches[number]
+                if branch >= len(lists) or number < self._made[branch]:
+                    self._fail_unknown(branch, number)
+                lists[branch].append(number)
+
+    def _fail_unknown(self, number: int, frame: int) -> NoReturn:
+        raise self._frames.error(f"a frame speaks of branch {number}, not known yet", self._frames.offset(frame))
 
     def _branch(self, number: int, frame: int) -> RecordedBranch:
         if number >= len(self.branches):
-            raise self._frames.error(f"a frame speaks of branch {number}, not known yet", self._frames.offsets[frame])
+            self._fail_unknown(number, frame)
         return self.branches[number]
 
     def _add(self, record: records.TreeRecord, frame: int) -> None:
@@ -168,7 +204,7 @@ class Recording:
         match record:
             case records.InputGiven(_, given):
                 if given.at < (branch.inputs[-1].after if branch.inputs else branch.start):
-                    raise self._frames.error("an input comes before its predecessor", self._frames.offsets[frame])
+                    raise self._frames.error("an input comes before its predecessor", self._frames.offset(frame))
                 branch.inputs.append(given)
                 branch.end = max(branch.end, given.after)
             case records.MachineEnded(_, ending):
@@ -181,21 +217,23 @@ class Recording:
 
     def _add_branch(self, record: records.BranchMade, frame: int) -> None:
         if record.branch != len(self.branches) or (record.parent is None) != (record.branch == 0):
-            raise self._frames.error(f"branch {record.branch} stands out of order", self._frames.offsets[frame])
+            raise self._frames.error(f"branch {record.branch} stands out of order", self._frames.offset(frame))
         if record.parent is not None:
             parent = self._branch(record.parent, frame)
             if record.start < parent.start:
-                raise self._frames.error("a branch begins before its parent", self._frames.offsets[frame])
+                raise self._frames.error("a branch begins before its parent", self._frames.offset(frame))
         if any(branch.name == record.name for branch in self.branches):
-            raise self._frames.error(f"there are two branches {record.name}", self._frames.offsets[frame])
+            raise self._frames.error(f"there are two branches {record.name}", self._frames.offset(frame))
+        self._made.append(frame)
         self.branches.append(RecordedBranch(record.branch, record.name, record.parent, record.start, record.start))
 
     def _find_ends(self, up_to_damage: bool) -> None:
         """How far each branch is known: the last digest, input or batch of events."""
+        lasts = self._frames.table.lasts
         for branch in self.branches:
-            latest = max((self._frames.head(n).vns for n in branch.checkpoint_frames), default=0)
-            last = [n for n in branch.checkpoint_frames if self._frames.head(n).vns == latest]
-            for number in [*last, *branch.event_frames[-1:]]:
+            latest = max(map(lasts.__getitem__, branch.checkpoint_frames), default=0)
+            last = [n for n in branch.checkpoint_frames if lasts[n] == latest]
+            for number in [*last[-ENDS_LOOKED_AT:], *branch.event_frames[-1:]]:
                 try:
                     branch.end = max(branch.end, self._latest(number, branch))
                 except RecordingError:
@@ -257,18 +295,33 @@ class Recording:
         batch = records.decode_events(self._frames.payload(number), self._place(number))
         if batch.branch != branch.number:
             self._place(number).fail(f"its events are of branch {batch.branch}, its head says {branch.number}")
+        table, times = self._frames.table, [event.vns for event in batch.events]
+        if not times or (min(times), max(times)) != (table.firsts[number], table.lasts[number]):
+            self._place(number).fail("its events are not of the times that its head says")
         return batch
 
-    def batches(self, branch: RecordedBranch, first: int = 0, from_vns: int = 0) -> Iterator[records.EventBatch]:
-        """The branch's own events, batch by batch, from the one with event number `first` or virtual time on."""
-        frames = branch.event_frames
-        # Within a batch events are in order but for those that were reported late, so one frame before is looked at.
-        start = bisect_left(frames, from_vns, key=lambda number: self._frames.head(number).vns) if from_vns else 0
-        expected: int | None = None
-        for number in frames[max(start - 1, 0) :]:
-            batch = self._batch(number, branch)
-            self._follows(number, batch, expected)
-            expected = batch.first + len(batch.events)
+    def batches(
+        self, branch: RecordedBranch, first: int = 0, *, from_vns: int = 0, to_vns: int | None = None
+    ) -> Iterator[records.EventBatch]:
+        """The branch's own events, batch by batch, from the one with event number `first` on.
+
+        With times, only batches that have events in [from_vns, to_vns]; nothing else is read.
+        """
+        frames, table = branch.event_frames, self._frames.table
+        start = 0
+        if first:
+            start = max(bisect_right(frames, first, key=lambda number: self._batch(number, branch).first) - 1, 0)
+        wanted = range(start, len(frames))
+        if from_vns or to_vns is not None:
+            last_vns = VNS_MAX if to_vns is None else to_vns
+            wanted = [
+                at for at in wanted if table.firsts[frames[at]] <= last_vns and table.lasts[frames[at]] >= from_vns
+            ]
+        expected, before = 0, None
+        for at in wanted:
+            batch = self._batch(frames[at], branch)
+            self._follows(frames[at], batch, expected if before is not None and at == before + 1 else None)
+            before, expected = at, batch.first + len(batch.events)
             if expected > first:
                 yield batch
 
@@ -281,7 +334,7 @@ class Recording:
     ) -> Iterator[tuple[int, Event]]:
         """(number, event) of the branch's own events; `only`: one of FILTERS."""
         wanted = None if only is None else FILTERS[only]
-        for batch in self.batches(branch, from_vns=from_vns):
+        for batch in self.batches(branch, from_vns=from_vns, to_vns=to_vns):
             for number, event in enumerate(batch.events, batch.first):
                 inside = event.vns >= from_vns and (to_vns is None or event.vns <= to_vns)
                 if inside and (wanted is None or wanted(event)):
@@ -303,6 +356,9 @@ class Recording:
                 place.fail(f"a checkpoint is not of branch {branch.number} of this cluster")
             if checkpoint.position < branch.start:
                 place.fail("a checkpoint comes before its branch")
+        table, times = self._frames.table, [checkpoint.position.vns for checkpoint in found]
+        if not times or (min(times), max(times)) != (table.firsts[number], table.lasts[number]):
+            place.fail("its checkpoints are not of the times that its head says")
         return found
 
     def image_pieces(self, image: int) -> Iterator[bytes]:
@@ -332,12 +388,14 @@ class Recording:
         """The first `keep` frames and an end."""
         whole = self.end is not None and keep == len(self._frames)
         body = keep - 1 if whole else keep
-        end = self.end if whole and self.end is not None else records.End(body, self._count_events(body), False)
+        end = self.end if whole and self.end is not None else records.End(self._count_events(body), False)
+        layout = Layout(self._frames.table.up_to(body), self._frames.begin(body))
         partial = f"{path}.partial"
         try:
             with open(partial, "wb") as out:  # noqa: PTH123  written in pieces
                 self._frames.copy_to(out.write, self._frames.begin(body))
-                out.write(encode_frame(FrameKind.END, body, records.encode_end(end)))
+                for frame in layout.add(FrameKind.END, records.encode_end(end)):
+                    out.write(frame)
             os.replace(partial, path)
         except OSError as e:
             raise RecordingError(f"cannot be written: {e.strerror or e}", path=path) from None
@@ -380,6 +438,11 @@ class Recording:
                 self._checkpoints(number, self.branches[head.branch])
             case FrameKind.IMAGE:
                 unpack(self._frames.payload(number), self._place(number))
+            case FrameKind.INDEX:
+                self._frames.check_index(number)
+            case FrameKind.PAD:
+                if any(self._frames.payload(number)):
+                    self._place(number).fail("there is something in the padding")
             case _:
                 pass  # was decoded when the file was opened
 

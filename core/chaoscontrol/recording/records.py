@@ -117,8 +117,6 @@ class Checkpoint:
 class End:
     """The recording was closed in order."""
 
-    frames: int
-    """How many come before."""
     events: int
     """In all branches together."""
     complete: bool
@@ -252,10 +250,10 @@ def decode_checkpoints(payload: bytes, place: Place) -> list[Checkpoint]:
 
 def encode_end(end: End) -> bytes:
     """The payload of the END frame."""
-    return pack([end.frames, end.events, end.complete])
+    return pack([end.events, end.complete])
 
 
 def decode_end(payload: bytes, place: Place) -> End:
     """The END frame. Raises RecordingError."""
-    fields = Fields(unpack(payload, place), 3, "end", place)
-    return End(fields.whole("frames"), fields.whole("events"), fields.flag("complete"))
+    fields = Fields(unpack(payload, place), 2, "end", place)
+    return End(fields.whole("events"), fields.flag("complete"))

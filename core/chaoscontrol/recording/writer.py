@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from chaoscontrol.recording import records
 from chaoscontrol.recording.errors import RecordingError
 from chaoscontrol.recording.fields import pack
-from chaoscontrol.recording.frames import BRANCHES_MAX, FRAMES_MAX, MAGIC, PAYLOAD_BYTES_MAX, FrameKind, encode_frame
+from chaoscontrol.recording.frames import BRANCHES_MAX, FRAMES_MAX, MAGIC, PAYLOAD_BYTES_MAX, FrameKind, Layout
 from chaoscontrol.recording.header import encode_header
 from chaoscontrol.timetravel import Observer, Position
 
@@ -35,7 +35,7 @@ FLUSH_S = 0.1
 FLUSH_ITEMS = 4096
 """Events and digests that wait at most, so that frames stay small and a caller without a clock loses little."""
 EVENTS_PER_FRAME = 1000
-IMAGE_PIECE_BYTES = 2 << 20
+IMAGE_PIECE_BYTES = 512 << 10
 
 
 class Recorder(Observer):
@@ -68,7 +68,7 @@ class Recorder(Observer):
         self._checkpoints: list[records.Checkpoint] = []
         self._waiting = 0
         self._flushed_s = clock() if clock is not None else 0.0
-        self._sequence = 0
+        self._layout = Layout()
         self._bytes = 0
         self._events_total = 0
         try:
@@ -78,7 +78,7 @@ class Recorder(Observer):
             raise RecordingError(f"cannot be written: {reason}", path=self.path) from None
         strict, self._strict = self._strict, True
         try:
-            self._write([MAGIC, self._frame(FrameKind.HEADER, encode_header(header))])
+            self._write([MAGIC, *self._layout.add(FrameKind.HEADER, encode_header(header))])
             for number, image in images:
                 self._embed(number, image)
         except BaseException:
@@ -168,7 +168,7 @@ class Recorder(Observer):
             return []
         payload = records.encode_tree(tree)
         if len(payload) <= PAYLOAD_BYTES_MAX:
-            return [self._frame(FrameKind.TREE, payload)]
+            return self._layout.add(FrameKind.TREE, payload)
         if len(tree) == 1:
             raise RecordingError(f"a single record of {len(payload)} bytes does not fit a frame", path=self.path)
         middle = len(tree) // 2
@@ -186,8 +186,8 @@ class Recorder(Observer):
     def _event_frame(self, batch: records.EventBatch) -> list[bytes]:
         payload = records.encode_events(batch)
         if len(payload) <= PAYLOAD_BYTES_MAX:
-            vns = max(event.vns for event in batch.events)
-            return [self._frame(FrameKind.EVENTS, payload, branch=batch.branch, vns=vns)]
+            found = [event.vns for event in batch.events]
+            return self._layout.add(FrameKind.EVENTS, payload, branch=batch.branch, times=(min(found), max(found)))
         half = len(batch.events) // 2
         assert half, "an event has at most some thousand bytes"
         parts = ((batch.first, batch.events[:half]), (batch.first + half, batch.events[half:]))
@@ -204,24 +204,19 @@ class Recorder(Observer):
             count = next((at for at, c in enumerate(checkpoints) if c.branch != branch), len(checkpoints))
             # 256 machines make 16 KiB each.
             piece, checkpoints = checkpoints[: min(count, 128)], checkpoints[min(count, 128) :]
-            vns = max(c.position.vns for c in piece)
+            found = [c.position.vns for c in piece]
             payload = records.encode_checkpoints(piece)
-            frames.append(self._frame(FrameKind.CHECKPOINTS, payload, branch=branch, vns=vns))
+            frames += self._layout.add(FrameKind.CHECKPOINTS, payload, branch=branch, times=(min(found), max(found)))
         return frames
-
-    def _frame(self, kind: FrameKind, payload: bytes, *, branch: int = 0, vns: int = 0) -> bytes:
-        frame = encode_frame(kind, self._sequence, payload, branch=branch, vns=vns)
-        self._sequence += 1
-        return frame
 
     def _embed(self, number: int, image: bytes | memoryview) -> None:
         for at in range(0, len(image), IMAGE_PIECE_BYTES):
             piece = bytes(image[at : at + IMAGE_PIECE_BYTES])
-            self._write([self._frame(FrameKind.IMAGE, pack([number, at, piece]))])
+            self._write(self._layout.add(FrameKind.IMAGE, pack([number, at, piece])))
 
     def _write(self, frames: list[bytes]) -> None:
         """All of `frames`, or none of what follows the last whole one."""
-        if self._sequence > FRAMES_MAX - 2:
+        if len(self._layout.table) > FRAMES_MAX - 4:
             self._fail(f"there are more than {FRAMES_MAX} frames")
             return
         rest = memoryview(b"".join(frames))
@@ -274,8 +269,8 @@ class Recorder(Observer):
         try:
             self.flush()
             if self.failed is None:
-                end = records.End(self._sequence, self._events_total, True)
-                self._write([self._frame(FrameKind.END, records.encode_end(end))])
+                end = records.End(self._events_total, True)
+                self._write(self._layout.add(FrameKind.END, records.encode_end(end)))
         finally:
             os.close(self._fd)
             self._fd = -1
