@@ -102,6 +102,7 @@ def test_a_killed_writers_file_is_read_to_its_last_whole_frame(large: Path, tmp_
 def test_events_of_a_time_are_read_without_the_others(large: Path) -> None:
     with load_recording(large) as recording:
         main, read = recording.branches[0], []
+        assert main.end.vns == 400 * SECOND_NS
         payload = recording._frames.payload
         recording._frames.payload = lambda frame: read.append(frame) or payload(frame)  # type: ignore[method-assign]
         at = 217 * SECOND_NS

@@ -51,17 +51,40 @@ class RecordedBranch:
     name: str
     parent: int | None
     start: Position
-    end: Position
-    """The last position that the file speaks of."""
+    _look: Callable[[], None] = dataclasses.field(repr=False, compare=False)
+    """Finds out what a large file is not asked for when it is opened."""
+    _end: Position | None = None
+    _event_frames: list[int] = dataclasses.field(default_factory=list[int])
+    _checkpoint_frames: list[int] = dataclasses.field(default_factory=list[int])
     inputs: list[GivenInput] = dataclasses.field(default_factory=list[GivenInput])
     endings: list[Ending] = dataclasses.field(default_factory=list[Ending])
     failures: list[Failure] = dataclasses.field(default_factory=list[Failure])
     judged: list[Position] = dataclasses.field(default_factory=list[Position])
     """Where each failure was found out."""
     remarks: list[records.Remark] = dataclasses.field(default_factory=list[records.Remark])
-    event_frames: list[int] = dataclasses.field(default_factory=list[int])
-    """Numbers of the frames with its own events, in order."""
-    checkpoint_frames: list[int] = dataclasses.field(default_factory=list[int])
+
+    @property
+    def end(self) -> Position:
+        """The last position that the file speaks of. Raises RecordingError."""
+        self._look()
+        assert self._end is not None
+        return self._end
+
+    @property
+    def event_frames(self) -> list[int]:
+        """Numbers of the frames with its own events, in order. Raises RecordingError."""
+        self._look()
+        return self._event_frames
+
+    @property
+    def checkpoint_frames(self) -> list[int]:
+        """Those with its digests."""
+        self._look()
+        return self._checkpoint_frames
+
+    def found(self, events: list[int], checkpoints: list[int], end: Position) -> None:
+        """What looking has found."""
+        self._event_frames, self._checkpoint_frames, self._end = events, checkpoints, end
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,10 +116,10 @@ class Recording:
         self._made: list[int] = []
         """The frame in which each branch is made."""
         self._images: list[int] = []
+        self._looked = False
         try:
             self.header = self._read_header()
             self._read_up_to_damage() if up_to_damage else self._read_tree()
-            self._find_ends(up_to_damage)
         except BaseException:
             self._frames.close()
             raise
@@ -128,26 +151,29 @@ class Recording:
         while True:
             try:
                 self._read_tree()
+                self._look(up_to_damage=True)
                 return
             except RecordingError as error:
                 number = bisect_right(self._frames.table.offsets, error.offset or 0) - 1
                 if number <= 0:
                     raise
                 self._frames.cut(number, error.what)
-                self.branches, self._made, self._images, self.end = [], [], [], None
+                self.branches, self._made, self._images, self.end, self._looked = [], [], [], None, False
 
     def _read_tree(self) -> None:
         kinds = bytes(self._frames.table.kinds)
         self._refuse_odd_kinds(kinds)
         tree_bytes = 0
         for number in self._of_kind(FrameKind.TREE):
-            tree_bytes += self._frames.head(number).inflated_bytes
+            payload = self._frames.payload(number)
+            tree_bytes += len(payload)
             if tree_bytes > TREE_BYTES_MAX:
                 raise self._frames.error(f"its tree has more than {TREE_BYTES_MAX} bytes", self._frames.offset(number))
-            for record in records.decode_tree(self._frames.payload(number), self._place(number)):
+            for record in records.decode_tree(payload, self._place(number)):
                 self._add(record, number)
         self._images = list(self._of_kind(FrameKind.IMAGE))
-        self._sort_frames()
+        if not self.branches:
+            self._look()
         last = len(kinds) - 1
         if kinds[last] == FrameKind.END:
             self.end = records.decode_end(self._frames.payload(last), self._place(last))
@@ -170,23 +196,45 @@ class Recording:
         kinds = self._frames.table.kinds
         return compress(range(len(kinds)), kinds.translate(bytes(k == kind for k in range(256))))
 
-    def _sort_frames(self) -> None:
-        """Which frames are whose."""
-        table = self._frames.table
-        for kind, name in ((FrameKind.EVENTS, "event_frames"), (FrameKind.CHECKPOINTS, "checkpoint_frames")):
-            numbers = list(self._of_kind(kind))
-            lists: list[list[int]] = [getattr(branch, name) for branch in self.branches]
-            if len(lists) == 1 and not any(map(table.branches.__getitem__, numbers)):
-                lists[0] += numbers
-                made = self._made[0]
-                if numbers and numbers[0] < made:
-                    self._fail_unknown(0, numbers[0])
-                continue
-            for number in numbers:
-                branch = table.branches[number]
-                if branch >= len(lists) or number < self._made[branch]:
-                    self._fail_unknown(branch, number)
-                lists[branch].append(number)
+    def _look(self, *, up_to_damage: bool = False) -> None:
+        """Which frames are whose, and how far each branch is known: not asked for when a file is only opened."""
+        if self._looked:
+            return
+        events, checkpoints = self._sorted(FrameKind.EVENTS), self._sorted(FrameKind.CHECKPOINTS)
+        for branch in self.branches:
+            own = events[branch.number], checkpoints[branch.number]
+            branch.found(*own, self._end_of(branch, *own, up_to_damage))
+        self._looked = True
+
+    def _sorted(self, kind: FrameKind) -> list[list[int]]:
+        """The frames of a kind by branch."""
+        table, numbers = self._frames.table, list(self._of_kind(kind))
+        if len(self.branches) == 1 and not any(map(table.branches.__getitem__, numbers)):
+            if numbers and numbers[0] < self._made[0]:
+                self._fail_unknown(0, numbers[0])
+            return [numbers]
+        found: list[list[int]] = [[] for _ in self.branches]
+        for number in numbers:
+            branch = table.branches[number]
+            if branch >= len(found) or number < self._made[branch]:
+                self._fail_unknown(branch, number)
+            found[branch].append(number)
+        return found
+
+    def _end_of(
+        self, branch: RecordedBranch, events: list[int], checkpoints: list[int], up_to_damage: bool
+    ) -> Position:
+        """The last digest, input or batch of events."""
+        lasts, end = self._frames.table.lasts, branch.inputs[-1].after if branch.inputs else branch.start
+        latest = max(map(lasts.__getitem__, checkpoints), default=0)
+        last = [number for number in checkpoints if lasts[number] == latest]
+        for number in [*last[-ENDS_LOOKED_AT:], *events[-1:]]:
+            try:
+                end = max(end, self._latest(number, branch))
+            except RecordingError:
+                if not up_to_damage:
+                    raise
+        return end
 
     def _fail_unknown(self, number: int, frame: int) -> NoReturn:
         raise self._frames.error(f"a frame speaks of branch {number}, not known yet", self._frames.offset(frame))
@@ -206,7 +254,6 @@ class Recording:
                 if given.at < (branch.inputs[-1].after if branch.inputs else branch.start):
                     raise self._frames.error("an input comes before its predecessor", self._frames.offset(frame))
                 branch.inputs.append(given)
-                branch.end = max(branch.end, given.after)
             case records.MachineEnded(_, ending):
                 branch.endings.append(ending)
             case records.PropertyBroken(_, failure, judged):
@@ -225,20 +272,7 @@ class Recording:
         if any(branch.name == record.name for branch in self.branches):
             raise self._frames.error(f"there are two branches {record.name}", self._frames.offset(frame))
         self._made.append(frame)
-        self.branches.append(RecordedBranch(record.branch, record.name, record.parent, record.start, record.start))
-
-    def _find_ends(self, up_to_damage: bool) -> None:
-        """How far each branch is known: the last digest, input or batch of events."""
-        lasts = self._frames.table.lasts
-        for branch in self.branches:
-            latest = max(map(lasts.__getitem__, branch.checkpoint_frames), default=0)
-            last = [n for n in branch.checkpoint_frames if lasts[n] == latest]
-            for number in [*last[-ENDS_LOOKED_AT:], *branch.event_frames[-1:]]:
-                try:
-                    branch.end = max(branch.end, self._latest(number, branch))
-                except RecordingError:
-                    if not up_to_damage:
-                        raise
+        self.branches.append(RecordedBranch(record.branch, record.name, record.parent, record.start, self._look))
 
     def _latest(self, number: int, branch: RecordedBranch) -> Position:
         """The last position that a frame of events or checkpoints speaks of."""
