@@ -8,7 +8,7 @@ PIP_TOOLS := pip-tools==7.6.2
 SOURCES := $(shell find core cc_tui -name '*.py')
 NATIVE := $(shell find native -name '*.c' -o -name '*.h') native/build.py
 
-.PHONY: run test test-long lint bench images images-check setup setup-dev native lock clean help
+.PHONY: run test test-long lint bench images images-check recordings setup setup-dev native lock clean help
 
 run: setup  ## open the demo cluster (without a terminal: run it headless and print its summary)
 	@$(BIN)/cc-tui demo
@@ -33,6 +33,9 @@ images: setup  ## rebuild the guest kernel and images from Debian's sources
 
 images-check: setup  ## rebuild them elsewhere and say whether the bits are those committed
 	$(BIN)/python -m guest.images check
+
+recordings: setup  ## make the recordings in recordings/ anew: after a change of the images
+	$(BIN)/python tools/make_recordings.py
 
 setup: $(VENV)/.setup  ## what `make run` needs
 setup-dev: $(VENV)/.setup-dev  ## what the tests and linters need

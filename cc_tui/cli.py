@@ -6,7 +6,9 @@ Imports little: each command imports what it needs when it runs. Not asked for a
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -83,7 +85,12 @@ _FILES = (
 
 _SCENARIO = click.option("--scenario", metavar="NAME", help="What to run: a name, name/variant, or a .toml file.")
 _RECORD = (
-    click.option("--record", metavar="FILE", help="Record the session into FILE, as .ccrec, while it goes on."),
+    click.option(
+        "--record",
+        metavar="FILE",
+        help="Record the session into FILE, as .ccrec, while it goes on. Default: a file in the state directory.",
+    ),
+    click.option("--no-record", is_flag=True, help="Record nothing."),
     click.option("--self-contained", is_flag=True, help="Recording: put the guest images into it."),
 )
 _SCHEDULE = click.option("--schedule", metavar="FILE", help="Faults to come, a TOML file.")
@@ -128,15 +135,32 @@ def _has_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _open_interface(options: LaunchOptions) -> None:
+def _open_interface(options: LaunchOptions, *, record: bool = True) -> None:
     from cc_tui.opening import configure
 
     configure(options)  # a mistake on the command line is said before the screen is taken
+    if options.record is None and record:
+        options = _recorded_by_default(options)
     from cc_tui.tui.app import run_app
 
     code = run_app(options)
+    if options.record is not None and os.path.exists(options.record):
+        diagnostics.note(f"recorded; to live through it again: cc-tui replay {shlex.quote(options.record)}")
     if code:
         raise ExitError(code)
+
+
+def _recorded_by_default(options: LaunchOptions) -> LaunchOptions:
+    """With a file in the state directory to record into; without one where that cannot be had, which is said."""
+    from cc_tui.kept_recordings import new_session_path
+
+    try:
+        path = new_session_path(time.strftime("%Y%m%d-%H%M%S"))
+        path.touch()
+    except OSError as e:
+        diagnostics.note(f"{diagnostics.PROGRAM}: the session is not recorded: {e}")
+        return options
+    return options.replace(record=str(path))
 
 
 def _given(ctx: click.Context) -> tuple[str, ...]:
@@ -196,6 +220,9 @@ def cli(ctx: click.Context, **options: Any) -> None:
     batch = {name: options.pop(name) for name in _BATCH_NAMES}
     schedule = options.pop("schedule")
     record = {name: options.pop(name) for name in ("record", "self_contained")}
+    no_record = options.pop("no_record")
+    if no_record and record["record"] is not None:
+        raise click.UsageError("--no-record cannot be given with --record")
     if record["self_contained"] and record["record"] is None:
         raise click.UsageError("--self-contained needs --record")
     if batch.pop("batch"):
@@ -215,7 +242,7 @@ def cli(ctx: click.Context, **options: Any) -> None:
     if not _has_terminal():
         diagnostics.error("the interface needs a terminal; without one use `cc-tui boot` or `cc-tui demo`")
         raise ExitError(ExitCode.USAGE)
-    _open_interface(launch)
+    _open_interface(launch, record=not no_record)
 
 
 @cli.command()

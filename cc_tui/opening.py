@@ -84,6 +84,7 @@ def open_recorder(options: LaunchOptions, clock: Callable[[], float]) -> Recorde
     """What records the session, if that is asked for. Raises ChaosControlError."""
     if options.record is None:
         return None
+    from cc_tui.kept_recordings import SESSION_BYTES_MAX
     from chaoscontrol.recording import Judge, Recorder, embedded_images, make_header
 
     config, _, scenario = configure(options)
@@ -94,7 +95,8 @@ def open_recorder(options: LaunchOptions, clock: Callable[[], float]) -> Recorde
         schedule=_schedule_of(options, scenario),
         self_contained=options.self_contained,
     )
-    return Recorder(options.record, header, clock=clock, images=embedded_images(header, config))
+    limit = SESSION_BYTES_MAX if "record" not in options.given else None
+    return Recorder(options.record, header, clock=clock, images=embedded_images(header, config), bytes_max=limit)
 
 
 def describe(options: LaunchOptions) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cc_tui import diagnostics
 from cc_tui.diagnostics import ExitCode
+from cc_tui.kept_recordings import prune, recordings_dir
 from chaoscontrol.errors import ChaosControlError, GuestError, UsageError
 from chaoscontrol.explore.blind import BlindSearch, plan_branch
 from chaoscontrol.explore.workers import WorkerPool
@@ -21,6 +22,7 @@ from chaoscontrol.scenario import load_scenario
 from .failure_file import failure_text, file_name, read_failure, replay_command
 from .options import check_runnable
 from .progress import PERIOD_S, Progress
+from .recorded import PER_BUG_MAX, record_failure, recording_command
 from .summary import Failure, Summary, failure_line, scenario_name
 
 if TYPE_CHECKING:
@@ -190,7 +192,32 @@ def _keep_failure(options: BatchOptions, summary: Summary, plan: BranchPlan, res
         is_file = options.scenario.endswith(".toml")
         name = os.path.abspath(options.scenario) if is_file else options.scenario
         _write(path, failure_text(name, summary.scenario, summary.seed, plan, result, path))
-    summary.add_failure(Failure(plan, result, path, None if path is None else replay_command(path)))
+    recording = None
+    try:
+        recording = _record(options, summary, plan, result)
+    finally:  # interrupted or not, it was found
+        again = None if path is None else replay_command(path)
+        recorded = None if recording is None else recording_command(recording, summary.scenario)
+        name = None if recording is None else str(recording)
+        summary.add_failure(Failure(plan, result, path, again, name, recorded))
+
+
+def _record(options: BatchOptions, summary: Summary, plan: BranchPlan, result: BranchResult) -> Path | None:
+    """The recording of a failing branch; None for one more branch of a bug that was recorded often enough."""
+    bug = ", ".join(sorted({failure.name for failure in result.failures}))
+    if summary.recorded.get(bug, 0) >= PER_BUG_MAX:
+        return None
+    name = Path(file_name(summary.name, summary.seed, plan.number)).with_suffix(".ccrec").name
+    if options.output is not None:
+        path = Path(options.output) / name
+    else:
+        path = recordings_dir() / name
+        with contextlib.suppress(OSError):
+            prune(path.parent)
+    if not record_failure(path, summary.scenario, summary.seed, plan, result):
+        return None
+    summary.recorded[bug] = summary.recorded.get(bug, 0) + 1
+    return path
 
 
 def _write_results(options: BatchOptions, summary: Summary) -> None:

@@ -39,6 +39,10 @@ class Failure:
     """What replays it."""
     replay: str | None
     """The command that does."""
+    recording: str | None = None
+    """Its recording."""
+    replay_recording: str | None = None
+    """The command that replays that."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -99,6 +103,8 @@ class Summary:
         """What the search could not do: the reason and how often."""
         self.ended_by = "done"
         """done, time, failures, interrupted or error."""
+        self.recorded: dict[str, int] = {}
+        """How many branches were recorded, by what failed in them."""
         self._properties: dict[tuple[str, str], PropertyAcross] = {}
 
     @property
@@ -207,7 +213,8 @@ class Summary:
                 for failure in self.failures:
                     if failure.plan.number == p.counterexample_branch:
                         lines.append(f"        faults: {shown_schedule(failure.result.schedule)}")
-                        lines += [f"        again: {failure.replay}"] if failure.replay is not None else []
+                        for command in (failure.replay, failure.replay_recording):
+                            lines += [f"        again: {command}"] if command is not None else []
                 return lines
 
     def _last_line(self) -> str:
@@ -269,6 +276,7 @@ def _failure_dict(failure: Failure) -> dict[str, Any]:
         "digest": str(result.digest),
         "schedule": result.schedule.to_toml(),
         "file": failure.file,
+        "recording": failure.recording,
         "properties": [
             {
                 "name": r.name,

@@ -137,7 +137,7 @@ def test_nothing_failed(scenarios: dict[str, str]) -> None:
 
 
 def test_workers_do_not_matter(scenarios: dict[str, str], tmp_path: Path) -> None:
-    found, files = [], []
+    found, files, recordings = [], [], []
     for workers in ("1", "2"):
         out = tmp_path / workers
         args = ["--branches", "8", "--rounds", "1", "--seed", "3", "--json", "--output", str(out)]
@@ -148,9 +148,12 @@ def test_workers_do_not_matter(scenarios: dict[str, str], tmp_path: Path) -> Non
         assert summary["workers"] == int(workers) and summary["branches"] == 8
         for failure in summary["failures"]:
             files.append(Path(failure.pop("file")).read_text().replace(str(out), "OUT"))
+            recorded = failure.pop("recording")
+            recordings.append(None if recorded is None else Path(recorded).read_bytes())
         found.append({name: value for name, value in summary.items() if name not in HOST_FIELDS})
     assert found[0] == found[1]
     half = len(files) // 2
+    assert recordings[:half] == recordings[half:] and recordings[0] is not None
     assert files[:half] == files[half:] and half == found[0]["failing_branches"] > 1
     assert len({failure["digest"] for failure in found[0]["failures"]}) == half
     other = batch("--scenario", scenarios["fails"], "--branches", "8", "--rounds", "1", "--seed", "4", "--json")
@@ -183,6 +186,23 @@ def test_a_failure_in_every_form(scenarios: dict[str, str], tmp_path: Path) -> N
     assert f"again: cc-tui --batch --replay {first}" in text.stdout
     assert "FAILED  console never says 'NMI received' (unreachable): in 2 of" in text.stdout
     assert "inject_nmi" in text.stdout and text.stdout.endswith("2 failing branches; ended by --stop-after\n")
+
+
+def test_every_bug_has_a_recording_that_shows_it_again(scenarios: dict[str, str], tmp_path: Path) -> None:
+    args = ["--scenario", scenarios["fails"], "--stop-after", "1", "--workers", "1"]
+    for where, more in ((tmp_path / "out", ["--output", str(tmp_path / "out")]), (tmp_path / "cc-tui/recordings", [])):
+        done = subprocess.run(
+            command(*args, *more), capture_output=True, text=True, timeout=120, check=False,
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        )  # fmt: skip
+        (path,) = where.glob("failure-probe-s0-b*.ccrec")
+        assert f"again: cc-tui replay {path}\n" in done.stdout, done
+        again = subprocess.run(
+            [str(SCRIPT), "replay", str(path)], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert (again.returncode, again.stderr) == (0, ""), again
+        assert "FAILED main vm" in again.stdout and "console never says 'NMI received'" in again.stdout
+        assert path.stat().st_size < 100_000
 
 
 # ---- again -----------------------------------------------------------------------------------------------------------

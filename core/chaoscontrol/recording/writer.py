@@ -42,7 +42,7 @@ class Recorder(Observer):
     """Records into `path`, which it replaces. Raises RecordingError if it cannot be begun.
 
     `clock`: seconds, of any epoch; without it only FLUSH_ITEMS and flush() decide. `images`: (number, inflated bytes)
-    of those that the header calls embedded.
+    of those that the header calls embedded. `bytes_max`: the recording stops before the file becomes larger.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Recorder(Observer):
         images: Iterable[tuple[int, bytes | memoryview]] = (),
         on_error: Callable[[str], None] | None = None,
         strict: bool = False,
+        bytes_max: int | None = None,
     ) -> None:
         self.path = os.fspath(path)
         self.failed: str | None = None
@@ -62,6 +63,7 @@ class Recorder(Observer):
         self.on_error = on_error
         """Told once, in one line, when nothing can be written any more."""
         self._strict = strict
+        self._bytes_max = bytes_max
         self._numbers: dict[str, int] = {}
         self._tree: list[records.TreeRecord] = []
         self._events: list[records.EventBatch] = []
@@ -220,6 +222,9 @@ class Recorder(Observer):
             self._fail(f"there are more than {FRAMES_MAX} frames")
             return
         rest = memoryview(b"".join(frames))
+        if self._bytes_max is not None and self._bytes + len(rest) > self._bytes_max:
+            self._fail(f"it would have more than {self._bytes_max} bytes")
+            return
         written = 0
         try:
             while written < len(rest):
