@@ -64,10 +64,18 @@ def _make_healthy(path: Path, *, partitioned: bool) -> None:
         if partitioned:
             head = multiverse.head()
             assert head is not None, "it only goes forward"
-            head.give(FaultInput(NetworkPartition((0,), (1, 2)), SECOND_NS))
+            leader = _leader(multiverse)
+            others = tuple(node for node in range(scenario.count) if node != leader)
+            head.give(FaultInput(NetworkPartition((leader,), others), SECOND_NS))
             multiverse.run_to(3 * SECOND_NS)
         recorder.finish(multiverse)
     cluster.close()
+
+
+def _leader(multiverse: Multiverse) -> int:
+    """Who said last that it is one."""
+    log = multiverse.events()
+    return next(event.vm for event in reversed(log.read(0, log.total)) if "leader of term" in event.text)
 
 
 def scenario_for(bug: str, faults: FaultSchedule) -> Scenario:

@@ -190,6 +190,8 @@ def _find(number: int, recording: Recording, given: Sequence[ImagePath], directo
         except UsageError:
             pass
         what = f"its {image.role} {image.name} is not what it was when this was recorded (SHA-256 {digits}...)"
+    elif image.name in {os.path.basename(file) for file in _included()}:
+        what = f"its {image.role} was the included {image.name} of SHA-256 {digits}..., which is another one now"
     else:
         what = f"its {image.role} {image.name} (SHA-256 {digits}..., {image.size} bytes) is not here"
     raise RecordingError(what, path=recording.path, hint="give the file with --image")
