@@ -313,6 +313,37 @@ def doctor(as_json: bool) -> None:
         raise ExitError(code)
 
 
+@cli.command()
+@click.argument("what", metavar="RECORDING|SCENARIO")
+@click.option("--vm", type=int, default=0, show_default=True, metavar="N", help="The machine that gdb sees.")
+@click.option("--port", type=int, default=1234, show_default=True, metavar="P", help="Local TCP port; 0: any free one.")
+@click.option("--at", metavar="PLACE", help="Begin here: a moment, a time. Default: a recording's end.")
+@click.option("--seed", type=SEED, help="Scenario: seed of everything random.")
+@click.option("--image", "images", multiple=True, metavar="FILE", help="A file that may be an image it needs.")
+@click.option("--once", is_flag=True, help="End with the first connection.")
+@_DEBUG
+def gdb(what: str, vm: int, port: int, at: str | None, seed: int | None, images: tuple[str, ...], once: bool) -> None:
+    """Serve one machine to gdb, with reverse execution; the whole cluster moves with it.
+
+    WHAT is a .ccrec file, or a scenario as for --scenario. `monitor` in gdb takes cc-tui's own commands.
+
+    \b
+    Examples:
+      cc-tui gdb recordings/raft-double-vote.ccrec --vm 1
+      gdb vmlinux -ex 'target remote :1234' -ex 'watch jiffies' -ex reverse-continue
+    """
+    from cc_tui.gdb.serve import serve
+    from cc_tui.options import launch_options
+
+    if what.endswith(".ccrec"):
+        serve(what, vm=vm, port=port, at=at, once=once, images=images)
+        return
+    launch = (
+        launch_options(scenario=what) if seed is None else launch_options(scenario=what, seed=seed, given=("seed",))
+    )
+    serve(launch, vm=vm, port=port, at=at, once=once, images=images)
+
+
 cli_recordings.add_commands(cli, _DEBUG, TIME)
 
 

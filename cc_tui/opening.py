@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from chaoscontrol.cluster import SimulationConfig, SimulationController
 from chaoscontrol.oracle import PropertyOracle, kernel_properties
 from chaoscontrol.scenario import Scenario, load_scenario
-from chaoscontrol.timetravel import ClusterWitness
+from chaoscontrol.timetravel import ClusterWitness, Multiverse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from cc_tui.options import LaunchOptions
     from chaoscontrol.faults import FaultSchedule
@@ -69,6 +69,51 @@ def open_cluster(options: LaunchOptions) -> Opened:
         raise
     kernel = str(config.kernel_path)
     return Opened(cluster, witness, kernel, describe(options))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class History:
+    """A cluster's histories, to be walked in; leaving it as a context frees the machines."""
+
+    cluster: SimulationController
+    multiverse: Multiverse
+    kernel: str
+    """The file that names addresses; empty if it is not at hand."""
+
+    @property
+    def quantum_ns(self) -> int:
+        """Length of a tick."""
+        return self.cluster.config.quantum_ns
+
+    def __enter__(self) -> History:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cluster.close()
+
+
+def open_history(what: str | LaunchOptions, *, images: Sequence[str] = ()) -> History:
+    """All that a recording (its path) has, lived through again, at its end; or a new cluster at its beginning.
+
+    images: files that may be images that the recording needs. Raises ChaosControlError.
+    """
+    if not isinstance(what, str):
+        opened = open_cluster(what)
+        return History(opened.cluster, Multiverse(opened.cluster, opened.witness), opened.kernel)
+    from cc_tui.recordings import showing_progress
+    from chaoscontrol.recording import Replay, load_recording, rebuild
+
+    with load_recording(what) as recording:
+        rebuilt = rebuild(recording, images=images)
+        try:
+            multiverse = Multiverse(rebuilt.cluster, rebuilt.witness)
+            with showing_progress() as progress:
+                Replay(recording, multiverse, progress=progress).all()
+            kernel = next((image.name for image in recording.header.images if image.role == "kernel"), "")
+            return History(rebuilt.cluster, multiverse, kernel)
+        except BaseException:
+            rebuilt.close()
+            raise
 
 
 def _schedule_of(options: LaunchOptions, scenario: Scenario | None) -> FaultSchedule | None:

@@ -6,6 +6,7 @@ for a terminal here; JSON escapes what is not printable by itself.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -34,7 +35,7 @@ from chaoscontrol.recording import (
 from chaoscontrol.timetravel import Moment, MomentError, Multiverse, Position, describe, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from chaoscontrol.timetravel import Failure, GivenInput
 
@@ -419,6 +420,15 @@ def _progress() -> Any:
     return tell
 
 
+@contextlib.contextmanager
+def showing_progress() -> Generator[Any]:
+    """What says how far a replay is, where stderr is a terminal; what it said is gone in the end."""
+    try:
+        yield _progress()
+    finally:
+        _end_progress()
+
+
 def _end_progress() -> None:
     if _shown["shown"]:
         _shown["shown"] = False
@@ -426,4 +436,4 @@ def _end_progress() -> None:
         sys.stderr.flush()
 
 
-__all__ = ["ReplayOptions", "export", "print_events", "print_info", "repair", "replay"]
+__all__ = ["ReplayOptions", "export", "print_events", "print_info", "repair", "replay", "showing_progress"]

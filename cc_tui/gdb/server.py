@@ -222,7 +222,7 @@ class GdbServer:
         return b""
 
     def _step(self, *, back: bool) -> bytes:
-        return self._stopped(self._target.step(back=back))
+        return self._stopped(self._target.step(frozenset(self._points), back=back))
 
     def _resume(self, *, back: bool) -> bytes:
         return self._stopped(self._target.resume(frozenset(self._points), self._stream.interrupted, back=back))

@@ -63,13 +63,6 @@ class Report(NamedTuple):
     """The first watched byte that was touched."""
 
 
-class Task(NamedTuple):
-    """A thread to show; number 1 is the CPU."""
-
-    number: int
-    about: str
-
-
 class Target(Protocol):
     """One machine of a cluster, at the cursor; the cluster moves with it. Everything may raise ChaosControlError."""
 
@@ -87,8 +80,8 @@ class Target(Protocol):
         """By virtual address. In the past this branches."""
         ...
 
-    def step(self, *, back: bool) -> Report:
-        """One instruction."""
+    def step(self, points: Collection[Point], *, back: bool) -> Report:
+        """One instruction. Of the points, it may meet watchpoints."""
         ...
 
     def step_range(self, low: int, high: int, interrupted: Callable[[], bool]) -> Report:
@@ -104,4 +97,4 @@ class Target(Protocol):
         ...
 
 
-__all__ = ["Point", "PointKind", "Report", "Target", "Task", "Why"]
+__all__ = ["Point", "PointKind", "Report", "Target", "Why"]

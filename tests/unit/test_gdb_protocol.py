@@ -43,7 +43,7 @@ class ToyTarget:
             raise AddressError(f"{address:#x} is not mapped")
         self.memory[address - BASE : address - BASE + len(data)] = data
 
-    def step(self, *, back: bool) -> Report:
+    def step(self, points: Collection[Point], *, back: bool) -> Report:
         if back and self.at == 0:
             return Report(Why.BEGIN)
         self.at += -1 if back else 1
