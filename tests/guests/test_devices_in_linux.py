@@ -81,6 +81,20 @@ def test_ext4_recovers_from_a_power_loss_and_keeps_what_was_synced(linux: Determ
         assert "mounted filesystem" in sh(again, "dmesg | grep EXT4")
 
 
+@pytest.mark.parametrize("branch", range(6))
+def test_ext4_mounts_whatever_tore_in_its_superblock(linux: DeterministicVm, branch: int) -> None:
+    """Torn at sectors, half a superblock fails its checksum: nothing but e2fsck could mount it again."""
+    sh(linux, "echo kept > /data/kept; sync")
+    linux.reseed(branch)
+    linux.disk.set_faults(DiskFaults(torn_ppm=500_000, torn_fails=True, sectors=8))
+    for _ in range(3):
+        sh(linux, "echo x > /data/x; sync; umount /data; mount -t ext4 /dev/vda /data")
+    sh(linux, "umount /data")
+    assert linux.disk.stats().faults > 0
+    linux.disk.set_faults(DiskFaults())
+    assert "kept" in sh(linux, "mount -t ext4 /dev/vda /data && cat /data/kept")
+
+
 def test_a_lying_disk_loses_what_was_synced(linux: DeterministicVm) -> None:
     linux.disk.set_faults(DiskFaults(lost_flush_ppm=1_000_000))
     before = hashlib.sha256(linux.disk.read(0, linux.disk.size)).digest()
