@@ -9,6 +9,8 @@ happens must be a RecordingError; memory is limited by the process's address spa
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import resource
 import sys
@@ -21,12 +23,16 @@ from zlib import crc32
 import msgpack
 import zstandard
 
+from cc_tui.cli import run_command_line
+from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.random import Stream
 from chaoscontrol.recording import RecordingError, load_recording
 from chaoscontrol.recording.frames import HEAD, MAGIC, PAYLOAD_BYTES_MAX
 from toys.recordings import record_toy, write_every_kind
 
 MEMORY_BYTES = 512 << 20
+CLI_EVERY = 20
+"""Mutants of which one goes through the command line as well."""
 NUMBERS = (0, 1, 2, 31, 255, 256, 65535, 65536, (1 << 31) - 1, (1 << 32) - 1, (1 << 63) - 1, (1 << 64) - 1, -1)
 ODD = (None, True, False, "", "x" * 70_000, b"", b"\xff" * 300, [], [[]] * 50, {}, {"a": 1}, 1.5, "\0\x1b[2J", *NUMBERS)
 
@@ -226,6 +232,14 @@ def attempts(path: Path) -> Iterator[Callable[[], object]]:
     yield repaired
 
 
+def through_the_command_line(path: Path) -> None:
+    """What a person would type; anything but an error that can be said in one line is let through to the caller."""
+    target = str(path.with_suffix(".cli"))
+    for words in (["info"], ["info", "--json"], ["events"], ["export"], ["repair", "--output", target]):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ChaosControlError):
+            run_command_line([words[0], str(path), *words[1:]])
+
+
 def main(seed: int, count: int, directory: Path) -> int:
     originals: list[bytes] = []
     for make in (record_toy, write_every_kind):
@@ -239,7 +253,10 @@ def main(seed: int, count: int, directory: Path) -> int:
         mutate = chance.of(WEIGHED)
         mutant = mutate(bytearray(chance.of(originals)), chance)
         path.write_bytes(mutant)
-        for attempt in attempts(path):
+        tries = list(attempts(path))
+        if number % CLI_EVERY == 0:
+            tries.append(lambda: through_the_command_line(path))
+        for attempt in tries:
             try:
                 attempt()
             except RecordingError as error:
