@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from .config import DEFAULT_CMDLINE, CpuConfig, VmConfig
     from .errors import AddressError, BudgetError, ChaosControlError, EngineError, GuestError, UsageError
     from .images import image_names, image_path
-    from .loader import Symbol, symbols
     from .machine import DeterministicVm
     from .network import CapturedFrame, Fate, LinkCounters, LinkParams, Network
     from .pagestore import PageStore, Snapshot
     from .pcap import wire_frames, write_pcap
     from .registers import Registers, Segment
+    from .symbols.elf import read_symbols
+    from .symbols.table import Symbol, SymbolTable
     from .values import ConsoleMark, Digest, Stats, Stop, StopKind
 
 __version__ = "0.1.0"
@@ -33,12 +34,13 @@ _HOMES = {
     "config": ("DEFAULT_CMDLINE", "CpuConfig", "VmConfig"),
     "errors": ("AddressError", "BudgetError", "ChaosControlError", "EngineError", "GuestError", "UsageError"),
     "images": ("image_names", "image_path"),
-    "loader": ("Symbol", "symbols"),
     "machine": ("DeterministicVm",),
     "network": ("CapturedFrame", "Fate", "LinkCounters", "LinkParams", "Network"),
     "pcap": ("wire_frames", "write_pcap"),
     "pagestore": ("PageStore", "Snapshot"),
     "registers": ("Registers", "Segment"),
+    "symbols.elf": ("read_symbols",),
+    "symbols.table": ("Symbol", "SymbolTable"),
     "values": ("ConsoleMark", "Digest", "Stats", "Stop", "StopKind"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -71,11 +73,12 @@ __all__ = [
     "Stop",
     "StopKind",
     "Symbol",
+    "SymbolTable",
     "UsageError",
     "VmConfig",
     "image_names",
     "image_path",
-    "symbols",
+    "read_symbols",
     "wire_frames",
     "write_pcap",
 ]

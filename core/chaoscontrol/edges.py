@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ._native import CData
-    from .loader import Symbol
     from .machine import DeterministicVm
+    from .symbols.table import Symbol
 
 _TASK_BYTES_MAX = 16384
 _KERNEL_IMAGE_BASE = 0xFFFF_FFFF_8000_0000

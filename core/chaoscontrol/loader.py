@@ -6,7 +6,7 @@ next thing to try.
 
 Layouts: ELF-64 object file format; Linux Documentation/arch/x86/boot.rst ("64-bit boot protocol") and zero-page.rst.
 The program headers are read here, by struct: pyelftools takes longer to import than the rest of this library together
-(60 of 130 ms), and a boot needs two dozen fields. It serves where names are wanted: symbols().
+(60 of 130 ms), and a boot needs two dozen fields. It serves where names are wanted: symbols/elf.py.
 """
 
 from __future__ import annotations
@@ -45,9 +45,6 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ELF_MAGIC = b"\x7fELF"
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
-_SYM = struct.Struct("<IBBHQQ")
-_NAMED_TYPES = (0, 1, 2)
-"""STT_NOTYPE, STT_OBJECT, STT_FUNC."""
 _ET_EXEC = 2
 _EM_X86_64 = 62
 _PT_LOAD = 1
@@ -393,39 +390,3 @@ def plan_boot(files: BootFiles, cmdline: str, memory_bytes: int, rng_seed: bytes
     pieces.append((SETUP_DATA_GPA, setup_data(rng_seed)))
     pieces.append((ZERO_PAGE_GPA, boot_params(CMDLINE_GPA, initrd_gpa, initrd_bytes, memory_bytes)))
     return BootPlan(tuple(pieces), image.entry, ZERO_PAGE_GPA, STACK_GPA, TABLES_GPA, initrd_gpa)
-
-
-class Symbol(Record):
-    """A named address of a kernel or program; size 0 where the file does not say."""
-
-    name: str
-    address: int
-    size: int
-
-
-def symbols(source: Source) -> list[Symbol]:
-    """The functions and objects of an ELF file's symbol table, by address. Empty if it was stripped.
-
-    Raises UsageError for files that are not ELF.
-    """
-    import io
-
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.sections import SymbolTableSection
-
-    name, data = read_source(source, "kernel")
-    try:
-        table = ELFFile(io.BytesIO(data)).get_section_by_name(".symtab")
-        if not isinstance(table, SymbolTableSection):
-            return []
-        # pyelftools finds the table; its own iteration takes 4 s for a kernel's 40 000 symbols, this 0.1 s.
-        entries, names = table.data(), table.stringtable.data()
-        found = [
-            Symbol(names[at : names.index(b"\0", at)].decode(errors="replace"), address, size)
-            for at, info, _, section, address, size in _SYM.iter_unpack(entries)
-            if at and section and info & 0xF in _NAMED_TYPES
-        ]
-    except (ELFError, ValueError, struct.error) as e:
-        raise UsageError(f"is not a readable ELF file ({e})", where=name, hint="give a vmlinux") from None
-    return sorted(found, key=lambda symbol: (symbol.address, symbol.name))

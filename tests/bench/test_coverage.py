@@ -21,7 +21,7 @@ from engine.flat_guests import start
 from figures import median, percentile, show_table
 from test_speed import ALU, CALLS, LINE, MIXED
 
-from chaoscontrol import DeterministicVm, Symbol, image_path, symbols
+from chaoscontrol import DeterministicVm, Symbol, image_path, read_symbols
 from chaoscontrol.coverage import CELLS, CoverageMap, Source, collect
 from chaoscontrol.edges import find_tasks
 
@@ -74,7 +74,7 @@ def pairs(work: Callable[[bool], float]) -> list[float]:
 
 
 def test_cost_of_recording() -> None:
-    names = symbols(image_path("vmlinux-6.1.sym"))
+    names = read_symbols(image_path("vmlinux-6.1.sym")).symbols
     found = {"kernel boot to the first line": pairs(lambda on: boot(on, names))}
     with DeterministicVm() as vm:
         vm.load_kernel(image_path("vmlinux"), image_path("hello"))

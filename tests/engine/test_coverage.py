@@ -14,7 +14,7 @@ from flat_guests import COUNTER, ROOT, TIMER, assemble, native_build, start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chaoscontrol import DeterministicVm, EngineError, Symbol, UsageError, VmConfig, image_path, symbols
+from chaoscontrol import DeterministicVm, EngineError, Symbol, UsageError, VmConfig, image_path, read_symbols
 from chaoscontrol.coverage import CELLS, Source, collect
 from chaoscontrol.edges import find_tasks
 from chaoscontrol.native_library import decode_length, kvm_unavailable
@@ -283,7 +283,7 @@ LINE = "hello from cc-tui guest"
 
 @functools.cache
 def kernel_symbols() -> list[Symbol]:
-    return list(symbols(image_path("vmlinux-6.1.sym")))
+    return read_symbols(image_path("vmlinux-6.1.sym")).symbols
 
 
 def linux(initrd: bytes | str | None = None, **caches: int) -> DeterministicVm:
@@ -385,7 +385,7 @@ def test_programs_are_told_apart_by_name() -> None:
         vm.run(console="all done")
         maps = dict(vm.edges.maps())
         assert list(maps) == [None, "init", "plain", "pie", "a-program-with-"]
-        loop = {s.name: s.address for s in symbols(compiled(LOOP_C, "-static", "-no-pie", "-fno-pie"))}
+        loop = {s.name: s.address for s in read_symbols(compiled(LOOP_C, "-static", "-no-pie", "-fno-pie")).symbols}
         taken, left = cell(loop["after"], loop["again"]), cell(loop["after"], loop["after"])
         plain = {i: n for i, n in enumerate(maps["plain"]) if n}
         assert plain == {taken: 255, left: 2}, "it ran twice, 199 times back each"

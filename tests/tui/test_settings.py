@@ -6,7 +6,7 @@ from cc_tui.settings import Settings, load_settings
 from cc_tui.symbols import SymbolTable, load_symbols
 from chaoscontrol.errors import UsageError
 from chaoscontrol.images import image_path
-from chaoscontrol.loader import Symbol
+from chaoscontrol.symbols.table import Symbol
 
 
 def write(path, text):

@@ -199,12 +199,3 @@ def test_a_compressed_file_a_plain_file_and_bytes_are_the_same(tmp_path: Path) -
     plans = [plan(source) for source in (image, plain, packed)]
     pieces = [[(gpa, bytes(data)) for gpa, data in p.pieces] for p in plans]
     assert pieces[0] == pieces[1] == pieces[2]
-
-
-def test_symbols_come_from_the_symbol_table() -> None:
-    found = {s.name: s.address for s in loader.symbols(image_path("vmlinux-6.1.sym"))}
-    assert found["startup_64"] == 0xFFFF_FFFF_8100_0000
-    assert len(found) > 5000
-    assert loader.symbols(image_path("vmlinux")) == []
-    with pytest.raises(UsageError, match="is not a readable ELF file"):
-        loader.symbols(b"nonsense")
