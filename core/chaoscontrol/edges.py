@@ -9,6 +9,7 @@ from __future__ import annotations
 from ._binding import ffi, lib
 from .errors import UsageError
 from .record import Record
+from .symbols.bases import IMAGE_BASE, LINEAR_BASE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from .symbols.table import Symbol
 
 _TASK_BYTES_MAX = 16384
-_KERNEL_IMAGE_BASE = 0xFFFF_FFFF_8000_0000
-"""__START_KERNEL_map (arch/x86/include/asm/page_64_types.h): the loader places kernels where they are linked."""
-_KERNEL_LINEAR_BASE = 0xFFFF_8880_0000_0000
-"""__PAGE_OFFSET_BASE_L4: the direct map of kernels with four levels and without memory randomisation."""
 _NAME_BYTES = lib.CC_TASK_NAME_BYTES
 
 
@@ -79,8 +76,8 @@ class TaskLayout(Record):
 
     current_gpa: int
     name_offset: int
-    linear_base: int = _KERNEL_LINEAR_BASE
-    image_base: int = _KERNEL_IMAGE_BASE
+    linear_base: int = LINEAR_BASE
+    image_base: int = IMAGE_BASE
 
 
 def find_tasks(vm: DeterministicVm, kernel_symbols: Iterable[Symbol]) -> TaskLayout:
@@ -90,7 +87,7 @@ def find_tasks(vm: DeterministicVm, kernel_symbols: Iterable[Symbol]) -> TaskLay
     needed. For kernels without SMP; raises UsageError for others.
     """
     wanted = {s.name: s.address for s in kernel_symbols if s.name in ("current_task", "init_task")}
-    ends = {name: address - _KERNEL_IMAGE_BASE for name, address in wanted.items()}
+    ends = {name: address - IMAGE_BASE for name, address in wanted.items()}
     if len(ends) != 2 or not all(0 <= at <= vm.config.memory_bytes - _TASK_BYTES_MAX for at in ends.values()):
         raise UsageError(
             "the kernel's symbols do not say where its current task is",

@@ -34,9 +34,19 @@ def inputs() -> list[Path]:
 
 def build(out: Path, work: Path, jobs: int) -> None:
     """Unpack, patch, configure, compile below `work`; leave vmlinux and vmlinux.sym in `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    # CONFIG_DEBUG_INFO stays off and so does the unwinder of the kernel, whose tables cost a quarter of the boot: call
+    # frames (-g1) let the debugger unwind from outside, and change no code.
+    vmlinux = link_vmlinux(work, jobs, debug="-g1")
+    run(["objcopy", "--strip-all", str(vmlinux), str(out / "vmlinux")])
+    drop = [f"--remove-section=.debug_{name}" for name in DEBUG_SECTIONS_DROPPED]
+    run(["objcopy", "--only-keep-debug", *drop, str(vmlinux), str(out / "vmlinux.sym")])
+
+
+def link_vmlinux(work: Path, jobs: int, debug: str) -> Path:
+    """The path of the unstripped vmlinux, built below `work` with a compiler option that changes no code."""
     require_packages()
     work.mkdir(parents=True, exist_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
     log = work / "build.log"
     tree = work / TREE
     if tree.exists():
@@ -44,20 +54,16 @@ def build(out: Path, work: Path, jobs: int) -> None:
     run(["tar", "--extract", "--file", str(TARBALL), "--directory", str(work)], log=log)
     for patch in PATCHES:
         run(["patch", "--strip=1", "--batch", "--fuzz=0", f"--input={patch}"], cwd=tree, log=log)
-    # CONFIG_DEBUG_INFO stays off and so does the unwinder of the kernel, whose tables cost a quarter of the boot: call
-    # frames (-g1) let the debugger unwind from outside, and change no code. The compiler notes where it was run; the
-    # map makes that a fixed name.
-    debug = f"KCFLAGS=-g1 -fdebug-prefix-map={tree.resolve()}={TREE}"
-    make = ["make", f"--jobs={jobs}", f"CC={COMPILER}", f"HOSTCC={COMPILER}", debug]
+    # The compiler notes where it was run; the map makes that a fixed name.
+    flags = f"KCFLAGS={debug} -fdebug-prefix-map={tree.resolve()}={TREE}"
+    make = ["make", f"--jobs={jobs}", f"CC={COMPILER}", f"HOSTCC={COMPILER}", flags]
     run([*make, "tinyconfig"], cwd=tree, log=log)
     with (tree / ".config").open("a") as file:
         file.write(CONFIG.read_text())
     run([*make, "olddefconfig"], cwd=tree, log=log)
     check_config(CONFIG.read_text(), (tree / ".config").read_text())
     run([*make, "vmlinux"], cwd=tree, log=log)
-    run(["objcopy", "--strip-all", str(tree / "vmlinux"), str(out / "vmlinux")])
-    drop = [f"--remove-section=.debug_{name}" for name in DEBUG_SECTIONS_DROPPED]
-    run(["objcopy", "--only-keep-debug", *drop, str(tree / "vmlinux"), str(out / "vmlinux.sym")])
+    return tree / "vmlinux"
 
 
 def check_config(asked: str, got: str) -> None:

@@ -7,6 +7,7 @@
     space.py         memory by physical address or through page tables, and search in it
     btf.py           layouts of kernel structures from .BTF
     layout.py        which layouts are known for which kernel
+    bases.py         where a kernel is in virtual memory
     linux.py         processes, threads and their maps, from a Linux guest's memory
     frames.py        call frame rules of an ELF file (DWARF CFI)
     unwind.py        call stacks, kernel and user
