@@ -30,7 +30,7 @@ SCRIPT = (
     "sleep 1111 & mkdir /tmp/m; mount -t tmpfs none /tmp/m; cp /bin/busybox /tmp/m; /tmp/m/busybox sleep 1222 & "
     "usleep 50000; rm /tmp/m/busybox; SECRET=needle-in-a-haystack sleep 1333 & usleep 50000; "
     "for p in /proc/[0-9]*; do echo STAT $(cat $p/stat); done; "
-    "for p in $(pidof sleep busybox) 1; do echo MAPS $p; cat /proc/$p/maps; done; echo the end of it; sleep 9"
+    "for p in $(pidof sleep busybox) 1; do echo MAPS $p; cat /proc/$p/maps; done; echo the end of it; sleep 9; echo"
 )
 
 
@@ -97,7 +97,7 @@ def test_maps_are_those_of_proc(booted: Booted) -> None:
         maps = booted.guest.maps(task)
         assert maps.notes == ()
         assert [str(m) for m in maps.mappings] == [li for li in lines.splitlines() if re.match("[0-9a-f]+-", li)]
-    assert sorted(names) == ["busybox", "init", "sleep", "sleep"]
+    assert sorted(names) == ["busybox", "init", "sh", "sleep", "sleep"]
     assert "/tmp/m/busybox (deleted)" in booted.text
 
 
