@@ -1,4 +1,4 @@
-"""What a debugger reads of a stopped guest: names, code, processes, memory, stacks, source lines.
+"""What a debugger reads of a stopped guest: names, code, processes and memory.
 
     elf.py           ELF files: sections, segments, load bias, their symbols
     table.py         names <-> addresses
