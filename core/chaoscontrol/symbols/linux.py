@@ -305,8 +305,7 @@ class LinuxGuest:
         """The physical address of a process's top page table; 0 if it cannot be read."""
         try:
             top = self.kernel.u64(mm + self.layout("mm_struct", "pgd"))
-            assert isinstance(self.kernel, AddressSpace)
-            return self.kernel.translate(top).physical
+            return self.kernel.translate(top).physical if isinstance(self.kernel, AddressSpace) else 0
         except AddressError:
             return 0
 
