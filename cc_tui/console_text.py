@@ -28,6 +28,11 @@ STRING_CHARS_MAX = 1024
 """Longest control string that is recognised as one."""
 
 
+def safe_line(text: str) -> str:
+    """One line that cannot command a terminal."""
+    return EscapeStripper().feed(text.encode("utf-8", "replace")).replace("\n", " ").replace("\r", " ")
+
+
 class EscapeStripper:
     """Decodes console bytes piece by piece, without escape sequences and control characters but tab, CR and LF.
 

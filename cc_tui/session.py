@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cc_tui.commands import Bench, Command, CommandError, EngineCommand, Notice, carry_out, parse, parse_script
+from cc_tui.commands import Answer, Bench, Command, CommandError, EngineCommand, Notice, carry_out, parse, parse_script
 from cc_tui.commands.engine import Pause, Source, Type
 from cc_tui.looker import Looker
 from cc_tui.pictures import CODE_BYTES, MachineView, SessionView
@@ -61,7 +61,7 @@ class Crashed:
     error: BaseException
 
 
-Event = SessionView | Notice | Progress | Finished | Crashed
+Event = SessionView | Notice | Answer | Progress | Finished | Crashed
 
 
 class _Rest(NamedTuple):
@@ -89,9 +89,12 @@ class Session:
         *,
         heading: str = "a cc-tui session",
         recorder: "Recorder | None" = None,
+        attended: bool = True,
         **multiverse: int,
     ) -> None:
-        """`recorder` is closed with the session. `multiverse`: what Multiverse takes besides cluster and witness.
+        """`recorder` is closed with the session. `attended`: is somebody there to pause a run?
+
+        `multiverse`: what Multiverse takes besides cluster and witness.
 
         Raises ChaosControlError.
         """
@@ -99,7 +102,7 @@ class Session:
         self._recorder = recorder
         self._multiverse = Multiverse(cluster, witness, **multiverse)
         self._looker = Looker(cluster)
-        self._bench = Bench(self._multiverse, cluster.config.quantum_ns, self._notify, heading)
+        self._bench = Bench(self._multiverse, cluster.config.quantum_ns, self._notify, heading, attended=attended)
         self._subscribers: list[Callable[[Event], None]] = []
         self._jobs: deque[_Job] = deque()
         self._wake = threading.Condition()
@@ -242,6 +245,13 @@ class Session:
         """The session's script so far; only while nothing is under way."""
         return self._bench.script.text(self._bench.heading)
 
+    def broken(self) -> set[str]:
+        """Properties broken on any branch that the script did not say would be; only while nothing is under way."""
+        multiverse = self._multiverse
+        names = {failure.name for branch in multiverse.branches() for failure in multiverse.failures(branch.name)}
+        names |= {failure.name for failure in self.view.cluster.failures}
+        return names - self._bench.expected_failures
+
     # ---- the engine's thread ----------------------------------------------------------------------------------------
 
     def _emit(self, event: Event) -> None:
@@ -251,7 +261,7 @@ class Session:
     def _warn(self, message: str) -> None:
         self._notify(Notice(message, "error"))
 
-    def _notify(self, notice: Notice) -> None:
+    def _notify(self, notice: Notice | Answer) -> None:
         self._emit(notice)
 
     def _work(self) -> None:
@@ -330,7 +340,7 @@ class Session:
             self._multiverse.cancel()
         elif now - self._watch.begun_s >= PROGRESS_AFTER_S and now - self._watch.reported_s >= PUBLISH_S:
             self._emit(self._watch.progress(self._busy.text, self._multiverse, now))
-            if self._multiverse.at_end:
+            if self._multiverse.at_end and not self._multiverse.in_throwaway:
                 # Going where nobody has been: what the consoles say is worth seeing on the way.
                 self._publish(at_rest=False)
 

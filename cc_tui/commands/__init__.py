@@ -1,6 +1,6 @@
 """The command language: every action of the program has a command, the same from a key, the `:` line or a script."""
 
-from cc_tui.commands.bench import Bench, Notice
+from cc_tui.commands.bench import Answer, Bench, Notice
 from cc_tui.commands.engine import EngineCommand, carry_out
 from cc_tui.commands.language import CommandError
 from cc_tui.commands.registry import BY_NAME, SPECS, Command, FrontendCommand, Spec, completions, parse, parse_script
@@ -8,6 +8,7 @@ from cc_tui.commands.registry import BY_NAME, SPECS, Command, FrontendCommand, S
 __all__ = [
     "BY_NAME",
     "SPECS",
+    "Answer",
     "Bench",
     "Command",
     "CommandError",

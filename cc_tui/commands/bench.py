@@ -4,7 +4,7 @@ One bench belongs to one session and is used by its engine thread only. It reads
 running, and how fast, are wishes that the session fulfils.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cc_tui.commands.place import exact_place
@@ -20,6 +20,15 @@ class Notice:
 
     text: str
     severity: str = "information"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command found out: lines for a person, and the same as simple values for a program."""
+
+    lines: tuple[str, ...]
+    data: object
+    """What JSON can hold."""
 
 
 class Script:
@@ -69,7 +78,7 @@ class Bench:
 
     multiverse: Multiverse
     quantum_ns: int
-    notify: Callable[[Notice], None]
+    notify: Callable[[Notice | Answer], None]
     heading: str = "a cc-tui session"
     """First line of saved scripts: what cluster they are for."""
     focus: int = 0
@@ -83,6 +92,10 @@ class Bench:
     waiting: dict[int, bytes] = field(default_factory=dict[int, bytes])
     """Typed bytes that did not fit a machine's queue yet."""
     marks: dict[str, Moment] = field(default_factory=dict[str, Moment])
+    attended: bool = True
+    """Is somebody there to pause a run? Without, a command that goes on goes to where something stops it."""
+    expected_failures: set[str] = field(default_factory=set[str])
+    """Properties that were rightly said to fail."""
     script: Script = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +111,10 @@ class Bench:
 
     def warn(self, text: str) -> None:
         self.notify(Notice(text, "warning"))
+
+    def answer(self, lines: Iterable[str], data: object) -> None:
+        """Give what was asked for."""
+        self.notify(Answer(tuple(lines), data))
 
     def pause(self) -> None:
         """Stop running, here."""

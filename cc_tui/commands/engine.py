@@ -18,7 +18,8 @@ from cc_tui.commands.language import (
 )
 from cc_tui.commands.place import Place
 from chaoscontrol.errors import GuestError
-from chaoscontrol.timetravel import BranchHead, ConsoleInput, Position, format_seconds
+from chaoscontrol.timetravel import BranchHead, ConsoleInput, Moment, Position, format_seconds
+from chaoscontrol.timetravel.witness import BATCH_NS
 
 
 class EngineCommand(ABC):
@@ -154,7 +155,10 @@ class Continue(EngineCommand):
         here = multiverse.position
         if self.forward and multiverse.at_end:
             _refuse_if_all_stopped(bench)
-            bench.running = bench.flat_out = True
+            if bench.attended:
+                bench.running = bench.flat_out = True
+            else:
+                _go_on(bench)
             return
         name = multiverse.branch.name
         if self.forward:
@@ -163,6 +167,18 @@ class Continue(EngineCommand):
         else:
             at = max([at for at in landmarks(bench) if at < here], default=Position(0))
         multiverse.goto_time(at.vns, branch=name, ordinal=at.ordinal)
+
+
+def _go_on(bench: Bench) -> None:
+    """Forward until a machine stops or a property is broken; where that is depends on the guests alone."""
+    multiverse = bench.multiverse
+    endings, failures = len(multiverse.endings()), len(multiverse.failures())
+    while len(multiverse.endings()) == endings and len(multiverse.failures()) == failures:
+        multiverse.run_to((multiverse.position.vns // BATCH_NS + 1) * BATCH_NS)
+    for ending in multiverse.endings()[endings:]:
+        bench.warn(f"vm{ending.machine} stopped: {ending.kind}")
+    for failure in multiverse.failures()[failures:]:
+        bench.warn(f"FAILED at {failure.at}: {failure.name}")
 
 
 def landmarks(bench: Bench) -> list[Position]:
@@ -398,7 +414,14 @@ class Where(EngineCommand):
         return "where"
 
     def run(self, bench: Bench) -> None:
-        bench.say(str(bench.multiverse.moment(remember=True)))
+        moment = bench.multiverse.moment(remember=True)
+        bench.answer([str(moment)], place_data(moment))
+
+
+def place_data(moment: Moment) -> dict[str, object]:
+    """A moment for a program."""
+    position = moment.position
+    return {"moment": str(moment), "branch": moment.branch, "vns": position.vns, "ordinal": position.ordinal}
 
 
 @dataclass(frozen=True, slots=True)

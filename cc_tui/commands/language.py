@@ -3,9 +3,11 @@
 A line is words separated by blanks. "..." may hold blanks and the
 escapes \\n \\r \\t \\e \\\\ \\" \\xNN; '...' is literal.
 A word that begins with # begins a comment.
+A backslash at the end of a line joins the next one to it.
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cc_tui.options import parse_time_ns
@@ -74,6 +76,44 @@ def _quoted(line: str, start: int) -> tuple[str, int]:
             out += escape
             at += 2
     raise CommandError("the quote is not closed", where=f"column {start + 1}")
+
+
+def goes_on(line: str) -> bool:
+    """Does the next line belong to this one? It ends with a backslash that nothing escapes, outside of a comment."""
+    if (len(line) - len(line.rstrip("\\"))) % 2 == 0:
+        return False
+    return not _ends_in_comment(line)
+
+
+def _ends_in_comment(line: str) -> bool:
+    quoted, at, word = "", 0, True
+    while at < len(line):
+        character = line[at]
+        if quoted:
+            at += character == "\\" and quoted == '"'
+            quoted = "" if character == quoted else quoted
+        elif character == "#" and word:
+            return True
+        elif character in "\"'" and word:
+            quoted = character
+        word = character.isspace() or (character in "\"'" and not quoted)
+        at += 1
+    return False
+
+
+def logical_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """(number of its first line, line) with continued lines joined; read one by one, as they come."""
+    begin, parts = 0, list[str]()
+    for number, line in enumerate(lines, 1):
+        line = line.rstrip("\r\n")
+        begin = begin if parts else number
+        if goes_on(line):
+            parts.append(line[:-1])
+            continue
+        yield begin, "".join([*parts, line])
+        parts = []
+    if parts:
+        yield begin, "".join(parts)
 
 
 def quote(text: str) -> str:

@@ -6,10 +6,12 @@ One table serves the `:` line, keys, scripts, help and completion.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cc_tui.commands import edits, engine, faults
+from cc_tui.commands import checks, edits, engine, faults, reports
+from cc_tui.commands.conditions import forms, read_condition
 from cc_tui.commands.language import (
     CommandError,
     Word,
+    logical_lines,
     parse_count,
     parse_duration,
     parse_speed,
@@ -17,6 +19,7 @@ from cc_tui.commands.language import (
     text_to_bytes,
 )
 from cc_tui.commands.place import PLACES, Place
+from cc_tui.commands.probe import Probe
 from cc_tui.options import parse_seed
 from chaoscontrol.errors import UsageError
 
@@ -54,6 +57,12 @@ class Arguments:
 
     def more(self) -> bool:
         return bool(self.words)
+
+    def rest(self) -> list[str]:
+        """All that are left."""
+        taken = [word.text for word in self.words]
+        self.words.clear()
+        return taken
 
     def done(self) -> None:
         """Raise CommandError if words are left."""
@@ -110,10 +119,15 @@ def _machine(text: str) -> int:
     return int(digits)
 
 
-def _until(words: Arguments) -> Command:
+def _pattern(words: Arguments) -> str:
     pattern = words.next()
     if not 1 <= len(pattern.encode()) <= 255:
         raise CommandError("a text to wait for has 1 to 255 bytes")
+    return pattern
+
+
+def _until(words: Arguments) -> Command:
+    pattern = _pattern(words)
     machine = limit_ns = None
     while words.more():
         word = words.next()
@@ -124,6 +138,10 @@ def _until(words: Arguments) -> Command:
     return engine.Until(pattern, machine, limit_ns)
 
 
+def _optional_count(words: Arguments) -> list[int]:
+    return [parse_count(words.next())] if words.more() else []
+
+
 def _type(words: Arguments) -> Command:
     machine, data = _machine(words.next()), text_to_bytes(words.next())
     if not data:
@@ -131,10 +149,29 @@ def _type(words: Arguments) -> Command:
     return engine.Type(machine, data)
 
 
-def _inject(words: Arguments) -> Command:
-    taken = [words.next()]
+def _expect(words: Arguments) -> Command:
+    pattern = _pattern(words)
+    machine, limit_ns = None, checks.EXPECT_NS
     while words.more():
-        taken.append(words.next())
+        word = words.next()
+        if word == "within":
+            limit_ns = _positive(parse_duration(words.next(), words.quantum_ns))
+        elif machine is None:
+            machine = _machine(word)
+        else:
+            raise CommandError(f"expect: {word!r} is too much", hint=f"usage: {words.spec.usage}")
+    return checks.Expect(pattern, machine, limit_ns)
+
+
+def _examine(words: Arguments) -> Command:
+    machine, address = _machine(words.next()), words.next()
+    size = parse_count(words.next()) if words.more() else 64
+    physical = address.startswith(edits.PHYSICAL)
+    return reports.Examine(machine, edits.read_number(address.removeprefix(edits.PHYSICAL)), size, physical)
+
+
+def _inject(words: Arguments) -> Command:
+    taken = [words.next(), *words.rest()]
     try:
         return faults.read_inject(taken, words.quantum_ns)
     except UsageError as error:
@@ -149,9 +186,7 @@ def _reseed(words: Arguments) -> Command:
 
 
 def _agent(words: Arguments) -> Command:
-    machine, taken = _machine(words.next()), [words.next()]
-    while words.more():
-        taken.append(words.next())
+    machine, taken = _machine(words.next()), [words.next(), *words.rest()]
     command = faults.AskAgent(machine, tuple(taken))
     command.request()
     return command
@@ -217,10 +252,29 @@ SPECS: tuple[Spec, ...] = (
          lambda words: edits.SetRegister.read(_machine(words.next()), words.next(), words.next()), "set 0 rax 0x10"),
     Spec("agent", (), "VM ps|signal|run ...", "ask a machine's guest agent; its answer is an event", _agent,
          'agent 0 run "ls /data"'),
+    Spec("probe", (), "VM COMMAND...", "run a command in a guest, in a fork that is thrown away",
+         lambda words: Probe(_machine(words.next()), (words.next(), *words.rest())), "probe vm0 cat /proc/uptime"),
+    Spec("assert", (), "[not] CONDITION", "an error unless it is so here: " + "; ".join(forms()),
+         lambda words: checks.Assert(read_condition([words.next(), *words.rest()], words.quantum_ns)),
+         'assert console vm0 contains "guest>"'),
+    Spec("expect", (), "TEXT [VM] [within TIME]", "forward until a console shows TEXT; an error if none does in time",
+         _expect, 'expect "guest>" vm0 within 5s'),
+    Spec("console", (), "VM [N]", "the last lines of a console",
+         lambda words: reports.ShowConsole(_machine(words.next()), *_optional_count(words)), "console vm0 50"),
+    Spec("branches", (), "", "the branches, and where they left each other", lambda _: reports.ShowBranches()),
+    Spec("marks", (), "", "the marks and their moments", lambda _: reports.ShowMarks()),
+    Spec("inputs", (), "", "what was given to the guests on this line of history", lambda _: reports.ShowInputs()),
+    Spec("events", (), "[N] [KIND]", "the last events up to here", lambda words: reports.read_events(words.rest()),
+         "events 50 fault"),
+    Spec("properties", (), "", "how the properties stand here", lambda _: reports.ShowProperties()),
+    Spec("registers", (), "VM [NAME...]", "registers of a machine",
+         lambda words: reports.read_registers(_machine(words.next()), words.rest()), "registers vm0 rip rsp"),
+    Spec("x", (), "VM [phys:]ADDRESS [BYTES]", "bytes of a machine's memory", _examine, "x vm0 phys:0x100000 32"),
     Spec("vm", (), "VM", "the machine that instruction steps mean",
          lambda words: engine.Focus(_machine(words.next())), "vm 1"),
     Spec("where", (), "", "print this moment", lambda _: engine.Where()),
-    Spec("save", (), "FILE", "write this session as a script", lambda words: engine.Save(words.next()), "save bug.cc"),
+    Spec("save", ("save-script",), "FILE", "write this session as a script",
+         lambda words: engine.Save(words.next()), "save bug.cc"),
     Spec("source", (), "FILE", "carry out a script", lambda words: engine.Source(words.next()), "source bug.cc"),
     Spec("view", (), "PANE", "show a pane: a console (0, 1, ...), all, grid, faults, properties, events, branches, "
          "network, coverage, machine", _frontend("view", needs=True, takes=True), "view machine"),
@@ -263,7 +317,7 @@ def _suggestion(name: str) -> str:
 
 def parse_script(text: str, *, name: str, quantum_ns: int = QUANTUM_NS_UNKNOWN) -> Iterator[tuple[int, Command]]:
     """(line number, command) of each line; CommandError names script and line. Nothing is parsed ahead of its turn."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in logical_lines(text.splitlines()):
         try:
             command = parse(line, quantum_ns=quantum_ns)
         except CommandError as error:

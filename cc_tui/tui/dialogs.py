@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from cc_tui.commands import BY_NAME, SPECS
+from cc_tui.console_text import safe_line
 from cc_tui.tui.keymap import CONSOLE_KEYS, KEYS, MERGED_KEYS, PaneKey, show_keys
 from cc_tui.tui.panes.side import SIDE_PANES
 from cc_tui.tui.theme import app_of
@@ -134,6 +135,28 @@ class _Page:
         if note and len(lines[-1]) + len(note) + column + 2 <= self._width:
             self.text.append(f"  {note}", self._colours["dim"])
         self.text.append("\n")
+
+
+class AnswerScreen(ModalScreen[None]):
+    """What a command found out, where one line does not hold it."""
+
+    BINDINGS: ClassVar = [Binding("escape,q,enter", "close", "close")]
+
+    def __init__(self, lines: tuple[str, ...]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="answer-box"):
+            with VerticalScroll(id="answer-scroll"):
+                yield Static("\n".join(map(safe_line, self._lines)), markup=False)
+            yield Static(" ↑ ↓ scroll   esc closes", id="help-foot")
+
+    def on_mount(self) -> None:
+        self.query_one("#answer-scroll").focus()
+
+    def action_close(self) -> None:
+        self.dismiss(None)
 
 
 class LeaveScreen(ModalScreen[str]):

@@ -49,6 +49,7 @@ KEYS: tuple[Key, ...] = (
     Key("fault.inject", "f", "!inject", "inject a fault; in the past this branches", "Histories", "fault"),
     Key("history.mark", "m", "mark", "mark this moment", "Histories", "mark"),
     Key("history.copy", "y", "copy", "copy this moment", "Histories"),
+    Key("history.probe", "x", "!probe", "probe: run a command in a guest, in no history", "Histories"),
     Key("pane.search", "slash", "!search", "search the console in view, upwards; filter a list", "Panes", "search"),
     Key("pane.next", "tab", "!pane 1", "next pane", "Panes", "pane"),
     Key("pane.previous", "shift+tab", "!pane -1", "pane before", "Panes"),

@@ -15,14 +15,14 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
 
-from cc_tui.commands import SPECS, CommandError, EngineCommand, FrontendCommand, Notice, parse
+from cc_tui.commands import SPECS, Answer, CommandError, EngineCommand, FrontendCommand, Notice, parse
 from cc_tui.commands.engine import Focus, Goto, Insn, Pause, Run, Source, Speed, StepSize, Type, reason
 from cc_tui.commands.language import quote
 from cc_tui.commands.place import Place
 from cc_tui.places import state_dir
 from cc_tui.session import Event, Finished, Progress, Session, SessionView
 from cc_tui.settings import Settings
-from cc_tui.tui.dialogs import HelpScreen, LeaveScreen
+from cc_tui.tui.dialogs import AnswerScreen, HelpScreen, LeaveScreen
 from cc_tui.tui.inject import FormMemory, InjectForm
 from cc_tui.tui.keymap import BY_ID, HINTS, KEYS, PINNED, Key, main_bindings, show_keys
 from cc_tui.tui.layout import BAR_ROWS, Shape, grid_fits, is_wide, share_rows
@@ -225,12 +225,20 @@ class MainScreen(Screen[None], inherit_bindings=False):
                 self._refresh_panes(event)
         elif isinstance(event, Notice):
             self.query_one(HintBar).show_notice(event)
+        elif isinstance(event, Answer):
+            self._show_answer(event)
         elif isinstance(event, Progress):
             self.query_one(StatusBar).show_progress(event)
         elif isinstance(event, Finished):
             self.query_one(StatusBar).show_progress(None)
         else:
             self._leave(event.error)
+
+    def _show_answer(self, answer: Answer) -> None:
+        if len(answer.lines) <= 1:
+            self._say("".join(answer.lines))
+        else:
+            app_of(self).push_screen(AnswerScreen(answer.lines))
 
     def _refresh_panes(self, view: SessionView) -> None:
         shown = self._current if self._current != "grid" else str(view.focus)
@@ -505,6 +513,9 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     def _do_prompt(self, kind: str) -> None:
         self._open_prompt(kind)
+
+    def _do_probe(self, _: str) -> None:
+        self._open_prompt(f"probe vm{self.session.view.focus}")
 
     def _do_search(self, _: str) -> None:
         filtering = self._filtering()

@@ -157,6 +157,17 @@ class Registers:
             return dataclasses.replace(self, st=_with(self.st, (self.fsw >> 11) + int(name[2:]) & 7, value))
         return self.replace(**{name: value})
 
+    def value(self, name: str) -> int:
+        """The register of EDITABLE that is called so. Raises KeyError."""
+        EDITABLE[name]
+        if name in _BASES:
+            return getattr(self, _BASES[name]).base
+        if name.startswith("xmm"):
+            return self.xmm[int(name[3:])]
+        if name.startswith("st"):
+            return self.st_stack[int(name[2:])]
+        return getattr(self, name)
+
     @classmethod
     def from_native(cls, raw: Any) -> Registers:
         """From a `cc_regs *`."""

@@ -14,6 +14,7 @@ from chaoscontrol.debug.conditions import (
 )
 from chaoscontrol.debug.debugger import Debugger, DebugStop
 from chaoscontrol.debug.origins import Hop, Read
+from chaoscontrol.debug.probe import ProbeResult, probe
 from chaoscontrol.watches import Device, WatchHit, WatchKind, Who
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Hop",
     "PacketReceived",
     "PacketSent",
+    "ProbeResult",
     "Read",
     "WatchHit",
     "WatchKind",
@@ -35,4 +37,5 @@ __all__ = [
     "Who",
     "assertions",
     "faults",
+    "probe",
 ]

@@ -84,6 +84,14 @@ class KeyframeIndex:
         if keyframe.snapshot is not None:
             self._held.insert(bisect_left(self._held, keyframe.position, key=_position), keyframe)
 
+    def clear(self) -> None:
+        """Forget all of them, and free their snapshots."""
+        for keyframe in self._held:
+            if keyframe.snapshot is not None:
+                keyframe.snapshot.close()
+                keyframe.snapshot = keyframe.witness = None
+        self._all, self._held = [], []
+
     def at(self, position: Position) -> Keyframe | None:
         """The keyframe at exactly `position`, with or without its snapshot."""
         at = bisect_left(self._all, position, key=_position)

@@ -5,7 +5,8 @@ it leaves the cursor at a valid position, also when it fails or is cancelled. Us
 `cancel` and for reading console logs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.timetravel.aim import Aim
@@ -30,6 +31,8 @@ from chaoscontrol.timetravel.observer import Observer
 from chaoscontrol.timetravel.witness import Failure, Witness
 
 ROOT_NAME = "main"
+THROWAWAY_NAME = "throwaway"
+"""What messages call a branch that is in no tree."""
 
 KEYFRAME_INSNS = 2_000_000
 """Work between keyframes at their densest, instructions of all machines together: what a rewind has to repeat."""
@@ -222,9 +225,10 @@ class Multiverse:
         """Machines that stop for good on the cursor's line of history, those after the cursor included."""
         return self._driver.record.endings_to(self._driver.record.end)
 
-    def failures(self) -> list[Failure]:
-        """Properties broken on the cursor's line of history, those after the cursor included."""
-        return self._driver.record.failures_to(self._driver.record.end)
+    def failures(self, branch: str | None = None) -> list[Failure]:
+        """Properties broken on a branch's (the cursor's) line of history, those after the cursor included."""
+        record = self._driver.record if branch is None else self._record(branch)
+        return record.failures_to(record.end)
 
     @property
     def stopped(self) -> frozenset[int]:
@@ -264,16 +268,46 @@ class Multiverse:
         if name in self._records:
             raise BranchError(f"there is a branch {name!r} already", hint="choose another name")
         driver = self._driver
+        record = self._child(name)
+        self._records[name] = record
+        driver.record = record
+        assert record.parent is not None, "it has just been given one"
+        driver.observer.branch_made(name, record.parent.name, driver.position)
+        return BranchHead(self, record, driver)
+
+    def _child(self, name: str) -> BranchRecord:
+        """A branch from the cursor, not followed yet."""
+        driver = self._driver
         parent = driver.record.owner(driver.position)
         moment = Moment(parent.name, driver.position, driver.marks())
         driver.hold()
         consoles = [ConsoleLog(log, total) for log, total in zip(parent.consoles, driver.totals, strict=True)]
         events = EventLog(parent.events, driver.events)
-        record = BranchRecord(name, parent, moment, driver.position, driver.position, consoles, events)
-        self._records[name] = record
-        driver.record = record
-        driver.observer.branch_made(name, parent.name, driver.position)
-        return BranchHead(self, record, driver)
+        return BranchRecord(name, parent, moment, driver.position, driver.position, consoles, events)
+
+    @contextmanager
+    def throwaway(self) -> Generator[BranchHead]:
+        """A branch from the cursor that owns its future, and that nobody hears of; afterwards all is as it was.
+
+        The cursor comes back to where it is now, and its digests are compared with those of before.
+        """
+        driver = self._driver
+        record, origin, observer = driver.record, driver.position, driver.observer
+        branch = self._child(THROWAWAY_NAME)
+        driver.record, driver.observer = branch, Observer()
+        try:
+            yield BranchHead(self, branch, driver)
+        finally:
+            try:
+                driver.come_back(record, origin)
+            finally:
+                driver.observer = observer
+                branch.keyframes.clear()
+
+    @property
+    def in_throwaway(self) -> bool:
+        """Is the cursor on a branch that is in no tree, for a while?"""
+        return self._driver.record.name not in self._records
 
     def _free_name(self) -> str:
         number = len(self._records)

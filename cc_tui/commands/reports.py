@@ -1,0 +1,250 @@
+"""The commands that only look: what a pane shows in the interface, as lines and as values. They change nothing."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from cc_tui.commands.edits import PAGE_BYTES, PHYSICAL
+from cc_tui.commands.engine import EngineCommand, refuse_machine
+from cc_tui.commands.language import CommandError
+from chaoscontrol.events import EventKind
+from chaoscontrol.registers import EDITABLE, GPR_NAMES
+from chaoscontrol.timetravel import describe, format_seconds
+
+if TYPE_CHECKING:
+    from cc_tui.commands.bench import Bench
+    from chaoscontrol.events import Event
+    from chaoscontrol.oracle import PropertyResult
+
+LINES_SHOWN = 20
+EXAMINED_MAX = 1 << 16
+"""Bytes that one command shows."""
+_ROW_BYTES = 16
+
+
+class Look(EngineCommand):
+    """A command that only looks."""
+
+    scripted: ClassVar[bool] = False
+
+    @abstractmethod
+    def run(self, bench: Bench) -> None:
+        """Answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowConsole(Look):
+    """The last lines of a machine's console."""
+
+    machine: int
+    count: int = LINES_SHOWN
+
+    @property
+    def text(self) -> str:
+        return f"console vm{self.machine}" + ("" if self.count == LINES_SHOWN else f" {self.count}")
+
+    def run(self, bench: Bench) -> None:
+        refuse_machine(bench, self.machine)
+        log, total = bench.multiverse.consoles()[self.machine], bench.multiverse.console_totals[self.machine]
+        begun = log.lines_begun(total)
+        shown = range(max(begun - self.count, 0), begun)
+        texts = [log.line_bytes(line, total).decode(errors="replace").rstrip("\r\n") for line in shown]
+        rows = [
+            {"line": line + 1, "vns": log.line_vns(line), "text": text} for line, text in zip(shown, texts, strict=True)
+        ]
+        bench.answer(texts, {"machine": self.machine, "lines": rows})
+
+
+@dataclass(frozen=True, slots=True)
+class ShowBranches(Look):
+    """The tree of branches."""
+
+    @property
+    def text(self) -> str:
+        return "branches"
+
+    def run(self, bench: Bench) -> None:
+        multiverse = bench.multiverse
+        here = multiverse.branch.name
+        lines: list[str] = []
+        rows: list[dict[str, object]] = []
+        for branch in multiverse.branches():
+            parent = None if branch.parent is None else branch.parent.branch
+            above = "" if parent is None else f" from {parent} at {format_seconds(branch.start.vns)}"
+            mark = "*" if branch.name == here else " "
+            lines.append(
+                f"{mark} {branch.name}{above} to {format_seconds(branch.end.vns)}, {len(branch.inputs)} inputs"
+            )
+            rows.append({
+                "name": branch.name, "parent": parent, "start_ns": branch.start.vns, "end_ns": branch.end.vns,
+                "inputs": len(branch.inputs), "here": branch.name == here,
+            })  # fmt: skip
+        bench.answer(lines, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ShowMarks(Look):
+    """The marks."""
+
+    @property
+    def text(self) -> str:
+        return "marks"
+
+    def run(self, bench: Bench) -> None:
+        lines = [f"{name} {moment}" for name, moment in bench.marks.items()]
+        bench.answer(lines or ["no marks"], {name: str(moment) for name, moment in bench.marks.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class ShowInputs(Look):
+    """The inputs of the cursor's line of history."""
+
+    @property
+    def text(self) -> str:
+        return "inputs"
+
+    def run(self, bench: Bench) -> None:
+        given = bench.multiverse.inputs()
+        lines = [f"{format_seconds(one.at.vns)} {describe(one.input)}" for one in given]
+        rows = [{"vns": one.at.vns, "ordinal": one.at.ordinal, "text": describe(one.input)} for one in given]
+        bench.answer(lines or ["no inputs"], rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ShowEvents(Look):
+    """The last events by the cursor."""
+
+    count: int = LINES_SHOWN
+    kind: str | None = None
+
+    @property
+    def text(self) -> str:
+        words = ["events"]
+        words += [] if self.count == LINES_SHOWN else [str(self.count)]
+        words += [] if self.kind is None else [self.kind]
+        return " ".join(words)
+
+    def run(self, bench: Bench) -> None:
+        multiverse = bench.multiverse
+        events = [*multiverse.events().read(0, multiverse.events_total), *multiverse.witness.pending()]
+        chosen = [event for event in events if self.kind is None or event.kind == self.kind][-self.count :]
+        lines = [_event_line(event) for event in chosen]
+        rows = [
+            {"vns": event.vns, "vm": event.vm, "instret": event.instret, "kind": event.kind.value, "text": event.text}
+            for event in chosen
+        ]
+        bench.answer(lines or ["nothing has happened"], rows)
+
+
+def _event_line(event: Event) -> str:
+    who = f"vm{event.vm}" if event.vm >= 0 else "-"
+    return f"{format_seconds(event.vns)} {who:5} {event.kind:8} {event.text}"
+
+
+def read_events(words: list[str]) -> ShowEvents:
+    """`[N] [KIND]`, in any order. Raises CommandError."""
+    count, kind = LINES_SHOWN, None
+    for word in words:
+        if word.isdecimal() and int(word) and len(word) < 10:
+            count = int(word)
+        elif word in tuple(EventKind):
+            kind = word
+        else:
+            raise CommandError(f"events: no kind {word!r}", hint=f"there are {', '.join(EventKind)}")
+    return ShowEvents(count, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class ShowProperties(Look):
+    """How the properties stand at the cursor."""
+
+    @property
+    def text(self) -> str:
+        return "properties"
+
+    def run(self, bench: Bench) -> None:
+        results = bench.multiverse.witness.report(bench.multiverse.position.vns).results
+        rows = [
+            {
+                "name": result.name, "kind": result.kind.value, "verdict": result.verdict.value,
+                "passes": result.passes, "fails": result.fails, "details": result.details,
+            }
+            for result in results
+        ]  # fmt: skip
+        bench.answer([_property_line(result) for result in results] or ["no properties"], rows)
+
+
+def _property_line(result: PropertyResult) -> str:
+    where = f" at {result.counterexample}" if result.counterexample is not None else ""
+    return f"{result.verdict:9} {result.kind:12} {result.name}{where}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRegisters(Look):
+    """The registers of a machine."""
+
+    machine: int
+    names: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return " ".join(["registers", f"vm{self.machine}", *self.names])
+
+    def run(self, bench: Bench) -> None:
+        refuse_machine(bench, self.machine)
+        registers = bench.multiverse.machines[self.machine].registers()
+        names = self.names or ("rip", "rflags", *GPR_NAMES, "cr0", "cr2", "cr3", "cr4", "efer", "fs_base", "gs_base")
+        values = {name: registers.value(name) for name in names}
+        bench.answer([f"{name:8} {value:#x}" for name, value in values.items()], {n: hex(v) for n, v in values.items()})
+
+
+def read_registers(machine: int, names: list[str]) -> ShowRegisters:
+    """Raises CommandError for a register that is not there."""
+    for name in names:
+        if name not in EDITABLE:
+            raise CommandError(f"no register {name!r}", hint=f"there are {', '.join(EDITABLE)}")
+    return ShowRegisters(machine, tuple(names))
+
+
+@dataclass(frozen=True, slots=True)
+class Examine(Look):
+    """Bytes of a machine's memory."""
+
+    machine: int
+    address: int
+    size: int = 64
+    physical: bool = False
+
+    @property
+    def text(self) -> str:
+        prefix = PHYSICAL if self.physical else ""
+        return f"x vm{self.machine} {prefix}{self.address:#x} {self.size}"
+
+    def run(self, bench: Bench) -> None:
+        refuse_machine(bench, self.machine)
+        if self.size > EXAMINED_MAX:
+            raise CommandError(f"{self.size} bytes are too many", hint=f"give {EXAMINED_MAX} at most")
+        machine = bench.multiverse.machines[self.machine]
+        data, at = b"", self.address
+        while len(data) < self.size:
+            size = min(PAGE_BYTES - at % PAGE_BYTES, self.size - len(data))
+            data += machine.read_memory(at % (1 << 64), size, virtual=not self.physical)
+            at += size
+        rows = [
+            f"{self.address + offset:#018x}  {row.hex(' '):{_ROW_BYTES * 3}} {_printable(row)}"
+            for offset in range(0, len(data), _ROW_BYTES)
+            for row in (data[offset : offset + _ROW_BYTES],)
+        ]
+        bench.answer(rows, {"address": hex(self.address), "physical": self.physical, "hex": data.hex()})
+
+
+def _printable(data: bytes) -> str:
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in data)
+
+
+__all__ = [
+    "Examine", "Look", "ShowBranches", "ShowConsole", "ShowEvents", "ShowInputs", "ShowMarks", "ShowProperties",
+    "ShowRegisters", "read_events", "read_registers",
+]  # fmt: skip
