@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cc_tui import cli_recordings, diagnostics
+from cc_tui import cli_recordings, cli_shell, diagnostics
 from cc_tui.diagnostics import ExitCode, ExitError
 from chaoscontrol import __version__
 
@@ -28,6 +28,9 @@ Examples:
   cc-tui --vms 3 --seed 7                    the same with three machines
   cc-tui --scenario raft                     three Raft nodes; inject faults with f
   cc-tui --kernel vmlinux --initrd my.cpio   your own guest
+  cc-tui bug.ccrec                           a recording: walk in it, branch from it
+  cc-tui repl --scenario raft                the same language line by line
+  cc-tui --scenario raft --script test.cc    the same from a file; `assert` makes it a test
   cc-tui boot vmlinux my.cpio --until ready  without the interface
   cc-tui --scenario raft --record my.ccrec   record the session; look at it with info, events, replay
   cc-tui --batch --scenario raft --time 600s search for faults that break the raft guest
@@ -105,7 +108,7 @@ _BATCH = (
     click.option("--workers", type=int, metavar="N", help="Batch: processes. Default: one per processor."),
     click.option("--stop-after", type=int, metavar="N", help="Batch: end after N failing branches."),
     click.option("--output", metavar="DIR", help="Batch: where failures and the summary are kept."),
-    click.option("--json", "as_json", is_flag=True, help="Batch: print the summary as JSON."),
+    click.option("--json", "as_json", is_flag=True, help="Batch: the summary as JSON. Script: JSON for each command."),
     click.option("--junit", metavar="FILE", help="Batch: write the properties as JUnit XML."),
     click.option("--replay", metavar="FILE", help="Batch: run a failure again that --output kept."),
 )
@@ -203,11 +206,12 @@ def _run_batch(ctx: click.Context, batch: dict[str, Any], others: dict[str, Any]
 
 
 @click.group(
+    cls=cli_shell.FileGroup,
     invoke_without_command=True,
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@_with(_vms_option(1), *_FILES, *_GUEST, _SCENARIO, _SCHEDULE, *_RECORD, *_BATCH)
+@_with(_vms_option(1), *_FILES, *_GUEST, _SCENARIO, _SCHEDULE, cli_shell.SCRIPT, *_RECORD, *_BATCH)
 @click.version_option(__version__, message="cc-tui %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, **options: Any) -> None:
@@ -216,7 +220,10 @@ def cli(ctx: click.Context, **options: Any) -> None:
     Without a command it opens the interface.
     """
     if ctx.invoked_subcommand is not None:
+        if options["script"] is not None and ctx.invoked_subcommand != "open":
+            raise click.UsageError(f"--script cannot be given with {ctx.invoked_subcommand}")
         return
+    script = options.pop("script")
     batch = {name: options.pop(name) for name in _BATCH_NAMES}
     schedule = options.pop("schedule")
     record = {name: options.pop(name) for name in ("record", "self_contained")}
@@ -228,19 +235,24 @@ def cli(ctx: click.Context, **options: Any) -> None:
     if batch.pop("batch"):
         if record["record"] is not None:
             raise click.UsageError("--record is for the interface; --batch keeps what fails by itself")
+        if script is not None:
+            raise click.UsageError("--script cannot be given with --batch")
         if schedule is not None:
             raise click.UsageError("--schedule cannot be given with --batch, which draws its own")
         raise ExitError(_run_batch(ctx, batch, options))
     for name in batch:
-        if name != "scenario" and name in _given(ctx):
+        if name != "scenario" and name in _given(ctx) and not (name == "as_json" and script is not None):
             raise click.UsageError(f"--{name.replace('_', '-')} needs --batch")
     if batch["scenario"] is not None:
         _refuse_what_the_scenario_says(ctx)
     from cc_tui.options import launch_options
 
     launch = launch_options(**options, **record, scenario=batch["scenario"], schedule=schedule, given=_given(ctx))
+    if script is not None:
+        cli_shell.run_script(launch, script, as_json=batch["as_json"])
+        return
     if not _has_terminal():
-        diagnostics.error("the interface needs a terminal; without one use `cc-tui boot` or `cc-tui demo`")
+        diagnostics.error("the interface needs a terminal; without one use --script, `cc-tui boot` or `cc-tui demo`")
         raise ExitError(ExitCode.USAGE)
     _open_interface(launch, record=not no_record)
 
@@ -344,6 +356,45 @@ def gdb(what: str, vm: int, port: int, at: str | None, seed: int | None, images:
     serve(launch, vm=vm, port=port, at=at, once=once, images=images)
 
 
+@cli.command()
+@click.argument("recording", metavar="[RECORDING]", required=False)
+@_with(_vms_option(1), *_FILES, *_GUEST, _SCENARIO, _SCHEDULE, *_RECORD)
+@cli_shell.with_recording
+@click.pass_context
+def repl(ctx: click.Context, recording: str | None, **options: Any) -> None:
+    """The command language line by line, with history and completion; `help` explains it.
+
+    Without a terminal, standard input is a script.
+
+    \b
+    Examples:
+      cc-tui repl --scenario raft
+      cc-tui repl bug.ccrec
+      echo 'expect "guest> "' | cc-tui repl
+    """
+    from cc_tui.options import launch_options
+
+    about = {name: options.pop(name) for name in ("images", "observers")}
+    if recording is not None:
+        others = [name for name in _given(ctx) if name not in (*about, "recording")]
+        if others:
+            raise click.UsageError(f"--{others[0].replace('_', '-')} cannot be given with a recording, which says it")
+        cli_shell.repl_recording(recording, about["images"], about["observers"])
+        return
+    if about["images"] or about["observers"]:
+        raise click.UsageError("--image and --trust-observer are about a recording")
+    no_record = options.pop("no_record")
+    if no_record and options["record"] is not None:
+        raise click.UsageError("--no-record cannot be given with --record")
+    if options["scenario"] is not None:
+        _refuse_what_the_scenario_says(ctx)
+    launch = launch_options(**options, given=_given(ctx))
+    if launch.record is None and not no_record and _has_terminal():
+        launch = _recorded_by_default(launch)
+    cli_shell.run_repl(launch)
+
+
+cli_shell.add_open(cli, _DEBUG, _has_terminal)
 cli_recordings.add_commands(cli, _DEBUG, TIME)
 
 

@@ -42,7 +42,7 @@ class ExitError(Exception):
         self.code = code
 
 
-_state = {"debug": False}
+_state = {"debug": False, "transient": False}
 
 
 def set_debug(on: bool) -> None:
@@ -58,6 +58,23 @@ def note(text: str) -> None:
 def error(text: str) -> None:
     """The line that says what went wrong."""
     note(f"{PROGRAM}: error: {' '.join(text.split())}")
+
+
+def transient(text: str) -> None:
+    """A line that the next one replaces; only where stderr is a terminal."""
+    if sys.stderr.isatty():
+        _state["transient"] = True
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        sys.stderr.write(f"\r\x1b[K{text[: max(columns - 1, 20)]}")
+        sys.stderr.flush()
+
+
+def end_transient() -> None:
+    """Take such a line away again."""
+    if _state["transient"]:
+        _state["transient"] = False
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
 
 
 def run(main: Callable[[], None]) -> int:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
+from cc_tui.options import image_or_path
 from chaoscontrol.cluster import SimulationConfig, SimulationController
 from chaoscontrol.oracle import PropertyOracle, kernel_properties
 from chaoscontrol.scenario import Scenario, load_scenario
-from chaoscontrol.timetravel import ClusterWitness, Multiverse
+from chaoscontrol.timetravel import ClusterWitness, Moment, Multiverse
+from chaoscontrol.timetravel.moment import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cc_tui.options import LaunchOptions
+    from cc_tui.session import Session
     from chaoscontrol.faults import FaultSchedule
     from chaoscontrol.oracle import HostProperty
-    from chaoscontrol.recording import Recorder
+    from chaoscontrol.recording import Recorder, Recording
 
 
 class Opened(NamedTuple):
@@ -142,6 +146,61 @@ def open_recorder(options: LaunchOptions, clock: Callable[[], float]) -> Recorde
     )
     limit = SESSION_BYTES_MAX if "record" not in options.given else None
     return Recorder(options.record, header, clock=clock, images=embedded_images(header, config), bytes_max=limit)
+
+
+class OpenedSession(NamedTuple):
+    """A session that was not started, and the file that names addresses in it."""
+
+    session: Session
+    kernel: str | None
+
+
+def open_session(options: LaunchOptions, *, clock: Callable[[], float], attended: bool) -> OpenedSession:
+    """A session on a new cluster, recorded if that is asked for. Raises ChaosControlError."""
+    from cc_tui.session import Session
+
+    opened = open_cluster(options)
+    try:
+        recorder = open_recorder(options, clock)
+        session = Session(opened.cluster, opened.witness, heading=opened.heading, recorder=recorder, attended=attended)
+    except BaseException:
+        opened.cluster.close()
+        raise
+    return OpenedSession(session, opened.kernel)
+
+
+def open_recorded(
+    path: str, *, images: Sequence[str] = (), observers: Sequence[str] = (), attended: bool
+) -> OpenedSession:
+    """A session on what a recording tells: all of it is the known future. Raises ChaosControlError."""
+    from cc_tui.session import Session
+    from chaoscontrol.recording import foretold_branches, load_recording, rebuild
+
+    with load_recording(path) as recording:
+        rebuilt = rebuild(recording, images=images, trusted_observers=observers)
+        try:
+            session = Session(
+                rebuilt.cluster, rebuilt.witness, heading=f"cc-tui {shlex.quote(path)}", attended=attended
+            )
+            session.foretell(foretold_branches(recording), _marks(recording))
+        except BaseException:
+            rebuilt.close()
+            raise
+        kernels = [image.name for image in recording.header.images if image.role == "kernel"]
+    return OpenedSession(session, image_or_path(kernels[0]) if kernels else None)
+
+
+def _marks(recording: Recording) -> dict[str, Moment]:
+    """The marks, where the digests of their positions are known."""
+    found: dict[str, Moment] = {}
+    for branch in recording.branches:
+        wanted = {remark.position: remark.text for remark in branch.remarks if remark.is_mark}
+        for checkpoint in recording.checkpoints(branch) if wanted else ():
+            if checkpoint.position in wanted:
+                machines = zip(checkpoint.instrets, checkpoint.parts, strict=True)
+                marks = tuple(mark_of(instret, parts.whole) for instret, parts in machines)
+                found[wanted[checkpoint.position]] = Moment(branch.name, checkpoint.position, marks)
+    return found
 
 
 def describe(options: LaunchOptions) -> str:

@@ -22,10 +22,13 @@ from cc_tui.looker import Looker
 from cc_tui.pictures import CODE_BYTES, MachineView, SessionView
 from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.registers import Registers
-from chaoscontrol.timetravel import CancelledError, Failure, Multiverse, Position, Witness
+from chaoscontrol.timetravel import CancelledError, Failure, Moment, Multiverse, Position, Witness
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chaoscontrol.recording import Recorder
+    from chaoscontrol.timetravel import ForetoldBranch
 
 PUBLISH_S = 0.05
 """Least time between two pictures while something is under way."""
@@ -121,6 +124,8 @@ class Session:
         """The latest picture."""
         self._multiverse.watch(self._moved)
         self._marks_recorded = set[str]()
+        self._known_broken = set[str]()
+        """Properties that were broken before this session began."""
         if recorder is not None:
             recorder.on_error = self._warn
             self._multiverse.observe(recorder)
@@ -142,6 +147,14 @@ class Session:
     def subscribe(self, callback: Callable[[Event], None]) -> None:
         """Have `callback` called with every event, from the engine's thread; it must return soon."""
         self._subscribers.append(callback)
+
+    def foretell(self, branches: "Sequence[ForetoldBranch]", marks: dict[str, Moment]) -> None:
+        """Take over a history for the known future, and marks in it; before start(). Raises ChaosControlError."""
+        self._multiverse.foretell(branches)
+        self._bench.marks.update(marks)
+        self._marks_recorded |= set(marks)
+        self._known_broken = {failure.name for branch in branches for failure in branch.failures}
+        self.view = self._picture(at_rest=True)
 
     def start(self) -> None:
         """Start the engine's thread."""
@@ -250,7 +263,7 @@ class Session:
         multiverse = self._multiverse
         names = {failure.name for branch in multiverse.branches() for failure in multiverse.failures(branch.name)}
         names |= {failure.name for failure in self.view.cluster.failures}
-        return names - self._bench.expected_failures
+        return names - self._bench.expected_failures - self._known_broken
 
     # ---- the engine's thread ----------------------------------------------------------------------------------------
 

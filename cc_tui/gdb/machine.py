@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cc_tui.commands import CommandError, EngineCommand, parse
-from cc_tui.commands.bench import Bench, Notice
+from cc_tui.commands.bench import Answer, Bench, Notice
 from cc_tui.commands.edits import SetRegister, WriteMemory
 from cc_tui.commands.engine import carry_out
 from cc_tui.gdb.target import Point, PointKind, Report, Why
@@ -44,7 +44,7 @@ class MachineTarget:
         self._said: list[str] = []
         self._bench = Bench(multiverse, quantum_ns, self._hear, focus=vm)
 
-    def _hear(self, notice: Notice) -> None:
+    def _hear(self, notice: Notice | Answer) -> None:
         self._said.append(notice.text)
 
     # ---- looking and editing ----------------------------------------------------------------------------------------

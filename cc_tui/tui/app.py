@@ -17,6 +17,7 @@ from textual.screen import Screen
 from textual.system_commands import SystemCommandsProvider
 
 from cc_tui.diagnostics import ExitCode
+from cc_tui.opening import open_session
 from cc_tui.session import Session
 from cc_tui.settings import Settings, load_settings
 from cc_tui.symbols import SymbolTable, load_symbols
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from textual.signal import Signal
 
+    from cc_tui.opening import OpenedSession
     from cc_tui.options import LaunchOptions
 
 
@@ -108,20 +110,16 @@ class CcApp(App[None], inherit_bindings=False):
 
 
 def run_app(options: "LaunchOptions") -> int:
-    """Open the interface on a cluster; returns the process's exit code. Raises ChaosControlError before it opens."""
-    from cc_tui.opening import open_cluster, open_recorder
+    """Open the interface on a new cluster; returns the process's exit code. Raises ChaosControlError first."""
+    return run_session(open_session(options, clock=time.monotonic, attended=True))
 
-    settings = load_settings(quantum_ns=options.quantum_ns)
-    check_remapping(settings.keys, settings.where)
-    opened = open_cluster(options)
+
+def run_session(opened: "OpenedSession", *, run: bool | None = None) -> int:
+    """Open the interface on a session; returns the process's exit code. `run`: let time pass from the start?"""
+    session = opened.session
     try:
-        recorder = open_recorder(options, time.monotonic)
-    except BaseException:
-        opened.cluster.close()
-        raise
-    session = Session(opened.cluster, opened.witness, heading=opened.heading, recorder=recorder)
-    try:
-        app = CcApp(session, settings, kernel=opened.kernel, run=settings.running)
+        settings = load_settings(quantum_ns=session.quantum_ns)
+        app = CcApp(session, settings, kernel=opened.kernel, run=settings.running if run is None else run)
         app.run()
     finally:
         session.close()

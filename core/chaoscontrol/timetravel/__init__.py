@@ -11,6 +11,7 @@ from chaoscontrol.timetravel.errors import (
     UnreachableError,
 )
 from chaoscontrol.timetravel.event_log import EventLog
+from chaoscontrol.timetravel.foretold import ForetoldBranch
 from chaoscontrol.timetravel.inputs import (
     AgentInput,
     ConsoleInput,
@@ -43,6 +44,7 @@ __all__ = [
     "EventLog",
     "Failure",
     "FaultInput",
+    "ForetoldBranch",
     "GivenInput",
     "Input",
     "MemoryInput",

@@ -100,6 +100,8 @@ class BranchRecord:
     log: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
     """(virtual time, machine, line) of what the machines logged."""
     keyframes: KeyframeIndex = field(default_factory=KeyframeIndex)
+    passed_vns: int | None = None
+    """Of a foretold branch: how far the cursor has been on it, whence its consoles are known. None: to the end."""
 
     def picture(self) -> Branch:
         return Branch(

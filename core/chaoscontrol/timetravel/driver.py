@@ -244,6 +244,10 @@ class Driver:
         self._drain()
         compare_with_keyframe(self._cluster, keyframe, self.record.name)
 
+    def verify(self, keyframe: Keyframe) -> None:
+        """Raise DivergenceError unless the cluster is as `keyframe` says."""
+        compare_with_keyframe(self._cluster, keyframe, self.record.name)
+
     def verify_moment(self, moment: Moment) -> None:
         """Raise DivergenceError unless the machines are as `moment` says."""
         compare_with_moment(self.marks(), moment)
@@ -373,6 +377,7 @@ class Driver:
         if self.position < self.record.end:
             stops.append(self.record.end.vns)
             stops += [record.keyframes.next_vns(now) or limit_vns for record in self.record.line()]
+            stops += [record.passed_vns for record in self.record.line() if record.passed_vns is not None]
             given = next((given for given in self.record.inputs_from(self.position) if given.at.vns > now), None)
             stops += [given.at.vns] if given else []
         return min(stop for stop in stops if stop > now)
@@ -441,11 +446,14 @@ class Driver:
     def _commit(self, end_vns: int, endings: list[Ending], was: tuple[int, int, int]) -> None:
         """All machines are at `end_vns`: take in what happened since, and be there."""
         known = self.position < self.record.end
-        if not self._collect(known):
+        foretold = self._foretold_until(end_vns)
+        if not self._collect(known, foretold):
             raise LostError
+        if foretold is not None:
+            foretold.passed_vns = end_vns if end_vns < foretold.end.vns else None
         self.position = Position(end_vns)
         if end_vns % BATCH_NS == 0:
-            self._take_in(self.witness.settle(end_vns), known, self.position)
+            self._take_in(self.witness.settle(end_vns), known, self.position, foretold)
         self._begin_due_faults()
         self._dead = self._ended()
         if not known:
@@ -455,6 +463,11 @@ class Driver:
                 self.observer.machine_ended(self.record.name, ending)
         work, sent, begin_vns = was
         self._resize_span(self.work - work, sum(self.totals) - sent, end_vns - begin_vns)
+
+    def _foretold_until(self, end_vns: int) -> BranchRecord | None:
+        """The foretold branch that a segment up to `end_vns` belongs to, if the cursor has not been there yet."""
+        owner = self.record.owner(Position(end_vns))
+        return owner if owner.passed_vns is not None and owner.passed_vns < end_vns <= owner.end.vns else None
 
     def _run_aiming(self, aim: Aim, end_vns: int) -> tuple[int, bool]:
         """Run to where the machine of `aim` reaches it, at most to `end_vns`; returns where it is, and if it did."""
@@ -574,9 +587,10 @@ class Driver:
             vm.take_log()
         self.witness.discard()
 
-    def _collect(self, known: bool) -> bool:
+    def _collect(self, known: bool, foretold: BranchRecord | None) -> bool:
         """Take in what was sent; False, and nothing taken, if some of it was lost."""
-        for vm, sent, log in zip(self.machines, self._sent, self.record.consoles, strict=True):
+        new, record = not known or foretold is not None, foretold or self.record
+        for vm, sent, log in zip(self.machines, self._sent, record.consoles, strict=True):
             sent.take(vm)
             if vm.console_total - len(sent.data) > log.total or len(sent.marks) > MARKS_MAX:
                 return False
@@ -585,21 +599,21 @@ class Driver:
         if self.witness.lost > lost:
             return False
         for machine, (vm, sent) in enumerate(zip(self.machines, self._sent, strict=True)):
-            lines, log = vm.take_log(), self.record.consoles[machine]
+            lines, log = vm.take_log(), record.consoles[machine]
             start = vm.console_total - len(sent.data)
-            if known or start < log.total:
+            if not new or start < log.total:
                 self._compare_console(machine, log, start, bytes(sent.data))
             else:
                 log.append(sent.data, sent.marks)
             if sent.data:
                 self.witness.console(machine, start, bytes(sent.data), sent.marks)
             sent.clear()
-            if not known:
-                room = max(LOG_LINES_MAX - len(self.record.log), 0)
-                self.record.log += [dated(vm.vns, machine, line) for line in lines[:room]]
+            if new:
+                room = max(LOG_LINES_MAX - len(record.log), 0)
+                record.log += [dated(vm.vns, machine, line) for line in lines[:room]]
         return True
 
-    def _take_in(self, seen: Seen, known: bool, until: Position) -> None:
+    def _take_in(self, seen: Seen, known: bool, until: Position, foretold: BranchRecord | None = None) -> None:
         """What happened, in order, as known from `until` on: keep it, or compare it with what is known of it."""
         events, failures = seen
         log, start = self.record.events, self.events
@@ -610,6 +624,11 @@ class Driver:
             self.observer.happened(self.record.name, start, until, events, failures)
             return
         before = log.read(start, self.events)
+        if foretold is not None and len(before) < len(events) and events[: len(before)] == before:
+            # Who foretold it was cut off before it could tell all.
+            foretold.events.append(events[len(before) :])
+            foretold.failures += [failure for failure in failures if failure not in foretold.failures]
+            return
         if events[: EVENTS_MAX - start] != before:
             at = next((at for at, (a, b) in enumerate(zip(events, before, strict=False)) if a != b), len(before))
             what = (

@@ -46,6 +46,11 @@ class MachineMark(NamedTuple):
     """The first digits of its state digest, lower-case hexadecimal."""
 
 
+def mark_of(instret: int, digest: str) -> MachineMark:
+    """How a moment recognises a machine that has this state digest."""
+    return MachineMark(instret, digest[:DIGEST_PREFIX_DIGITS])
+
+
 def format_seconds(vns: int) -> str:
     """Virtual nanoseconds as seconds with all nine decimals, `2.013500000`."""
     return f"{vns // NS_PER_S}.{vns % NS_PER_S:09d}"

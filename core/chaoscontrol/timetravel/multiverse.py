@@ -23,10 +23,11 @@ from chaoscontrol.timetravel.errors import (
     UnreachableError,
 )
 from chaoscontrol.timetravel.event_log import EventLog
+from chaoscontrol.timetravel.foretold import ForetoldBranch
 from chaoscontrol.timetravel.inputs import Input, machine_of
 from chaoscontrol.timetravel.keyframes import Keyframe
 from chaoscontrol.timetravel.lookout import Collector, Lookout
-from chaoscontrol.timetravel.moment import BRANCH_NAME, Moment, Position, format_seconds
+from chaoscontrol.timetravel.moment import BRANCH_NAME, Moment, Position, format_seconds, mark_of
 from chaoscontrol.timetravel.observer import Observer
 from chaoscontrol.timetravel.witness import Failure, Witness
 
@@ -314,6 +315,38 @@ class Multiverse:
         while f"b{number}" in self._records:
             number += 1
         return f"b{number}"
+
+    def foretell(self, branches: Sequence[ForetoldBranch]) -> None:
+        """Take over a history that was lived through elsewhere, the first branch first, while nothing is known yet.
+
+        Raises DivergenceError if it did not begin as this cluster does, BranchError if its tree cannot be.
+        """
+        assert len(self._records) == 1 and self._driver.record.end == Position(0), "it comes before everything else"
+        for branch in branches:
+            record = self._driver.record if branch.parent is None else self._foretold_child(branch)
+            record.end, record.passed_vns = branch.end, branch.start.vns
+            record.inputs += branch.inputs
+            record.endings += branch.endings
+            record.failures += branch.failures
+            record.events.append(branch.events)
+            for keyframe in branch.keyframes:
+                if keyframe.position == Position(0):
+                    self._driver.verify(keyframe)
+                record.keyframes.add(keyframe)
+
+    def _foretold_child(self, branch: ForetoldBranch) -> BranchRecord:
+        assert branch.parent is not None, "the first one is there"
+        parent = self._record(branch.parent)
+        keyframe = parent.keyframes.at(branch.start)
+        if branch.name in self._records or keyframe is None:
+            raise BranchError(f"branch {branch.name!r} cannot begin there", where=f"{branch.parent} {branch.start.vns}")
+        marks = zip(keyframe.instrets, keyframe.parts, strict=True)
+        moment = Moment(parent.name, branch.start, tuple(mark_of(instret, parts.whole) for instret, parts in marks))
+        consoles = [ConsoleLog(log, total) for log, total in zip(parent.consoles, keyframe.totals, strict=True)]
+        events = EventLog(parent.events, keyframe.events)
+        record = BranchRecord(branch.name, parent, moment, branch.start, branch.end, consoles, events)
+        self._records[branch.name] = record
+        return record
 
     # ---- moving -----------------------------------------------------------------------------------------------------
 
