@@ -252,7 +252,7 @@ def cli(ctx: click.Context, **options: Any) -> None:
         cli_shell.run_script(launch, script, as_json=batch["as_json"])
         return
     if not _has_terminal():
-        diagnostics.error("the interface needs a terminal; without one use --script, `cc-tui boot` or `cc-tui demo`")
+        diagnostics.error("the interface needs a terminal; without one use `cc-tui boot`, `cc-tui demo` or --script")
         raise ExitError(ExitCode.USAGE)
     _open_interface(launch, record=not no_record)
 

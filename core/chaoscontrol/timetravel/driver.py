@@ -19,7 +19,7 @@ from chaoscontrol.timetravel.errors import CancelledError, DivergenceError, Unre
 from chaoscontrol.timetravel.event_log import EVENTS_MAX
 from chaoscontrol.timetravel.inputs import Input, PhaseInput, apply, machine_of
 from chaoscontrol.timetravel.keyframes import Keyframe, work_of
-from chaoscontrol.timetravel.lookout import Lookout, LostError, Sighting, Spoken
+from chaoscontrol.timetravel.lookout import Lookout, LostError, Spoken
 from chaoscontrol.timetravel.moment import (
     DIGEST_PREFIX_DIGITS,
     MachineMark,
@@ -29,6 +29,7 @@ from chaoscontrol.timetravel.moment import (
 )
 from chaoscontrol.timetravel.observer import Observer
 from chaoscontrol.timetravel.said import Sent, dated
+from chaoscontrol.timetravel.segments import FoundError, PassedError, TornError
 from chaoscontrol.timetravel.verify import compare_with_keyframe, compare_with_moment, parts_of
 from chaoscontrol.timetravel.witness import BATCH_NS, Seen, Witness
 
@@ -44,34 +45,6 @@ MARKS_MAX = 8192
 THIN_EVERY = 16
 """Snapshots taken between two rounds of thinning."""
 DENSITY_MIN = 2
-
-
-class TornError(Exception):
-    """A segment was cancelled: the machines are at different times, the latest common one being `common_vns`."""
-
-    def __init__(self, common_vns: int) -> None:
-        super().__init__(common_vns)
-        self.common_vns = common_vns
-
-
-class _FoundError(Exception):
-    """A segment went past the instant at which a machine had sent a text: byte `totals[machine]` was its last."""
-
-    def __init__(self, totals: dict[int, int], end_vns: int) -> None:
-        super().__init__(totals)
-        self.totals = totals
-        self.end_vns = end_vns
-        """Where the segment ended."""
-
-
-class _PassedError(Exception):
-    """A segment went past something that a lookout saw."""
-
-    def __init__(self, sighting: Sighting, end_vns: int) -> None:
-        super().__init__(sighting)
-        self.sighting = sighting
-        self.end_vns = end_vns
-        """Where the segment ended."""
 
 
 class Driver:
@@ -317,11 +290,11 @@ class Driver:
                 self.hold()
                 self._span_ns = span_ns
                 continue
-            except _FoundError as found:
+            except FoundError as found:
                 assert aim is not None, "somebody looked for it"
                 self._stop_at_first(found, aim.text, origin)
                 reached = True
-            except _PassedError as passed:
+            except PassedError as passed:
                 self._stop_at_sighting(passed, origin)
                 reached = True
             self._arrived()
@@ -399,7 +372,7 @@ class Driver:
         return reached
 
     def _look_out(self, lookout: Lookout, end_vns: int) -> bool:
-        """Whether something was seen at the end of this segment; raise _PassedError if it was before."""
+        """Whether something was seen at the end of this segment; raise PassedError if it was before."""
         lost = self.witness.lost
         self.witness.read()
         if self.witness.lost > lost:
@@ -412,10 +385,10 @@ class Driver:
         if sighting is None:
             return False
         if sighting.said or sighting.vns is None or sighting.vns < end_vns:
-            raise _PassedError(sighting, end_vns)
+            raise PassedError(sighting, end_vns)
         return True
 
-    def _stop_at_sighting(self, passed: _PassedError, origin: Position) -> None:
+    def _stop_at_sighting(self, passed: PassedError, origin: Position) -> None:
         """Go to the first instant of those that a lookout saw; `origin` is before them all, or at one."""
         sighting, aim = passed.sighting, None
         end_vns = passed.end_vns if sighting.vns is None else sighting.vns
@@ -515,7 +488,7 @@ class Driver:
                 raise TornError(self.position.vns)
 
     def _look_for(self, text: bytes, end_vns: int) -> None:
-        """Raise _FoundError if some machine has sent `text` in this segment."""
+        """Raise FoundError if some machine has sent `text` in this segment."""
         totals: dict[int, int] = {}
         for machine, (vm, sent) in enumerate(zip(self.machines, self._sent, strict=True)):
             sent.take(vm)
@@ -525,9 +498,9 @@ class Driver:
             if at >= 0:
                 totals[machine] = start - len(before) + at + len(text)
         if totals:
-            raise _FoundError(totals, end_vns)
+            raise FoundError(totals, end_vns)
 
-    def _stop_at_first(self, found: _FoundError, text: bytes, origin: Position) -> None:
+    def _stop_at_first(self, found: FoundError, text: bytes, origin: Position) -> None:
         """Go to the first instant at which one of some machines has sent the byte named; `origin` is before that."""
         machine, tried = min(found.totals), set[int]()
         while True:

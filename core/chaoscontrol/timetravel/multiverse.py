@@ -13,7 +13,7 @@ from chaoscontrol.timetravel.aim import Aim
 from chaoscontrol.timetravel.branch import Branch, BranchRecord, Ending, GivenInput, typed_lines
 from chaoscontrol.timetravel.cluster_api import Cluster, Machine
 from chaoscontrol.timetravel.console_log import ConsoleLog
-from chaoscontrol.timetravel.driver import Driver, TornError
+from chaoscontrol.timetravel.driver import Driver
 from chaoscontrol.timetravel.errors import (
     BranchError,
     CancelledError,
@@ -29,6 +29,7 @@ from chaoscontrol.timetravel.keyframes import Keyframe
 from chaoscontrol.timetravel.lookout import Collector, Lookout
 from chaoscontrol.timetravel.moment import BRANCH_NAME, Moment, Position, format_seconds, mark_of
 from chaoscontrol.timetravel.observer import Observer
+from chaoscontrol.timetravel.segments import TornError
 from chaoscontrol.timetravel.witness import Failure, Witness
 
 ROOT_NAME = "main"
