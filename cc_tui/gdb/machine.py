@@ -45,7 +45,7 @@ class MachineTarget:
         self._bench = Bench(multiverse, quantum_ns, self._hear, focus=vm)
 
     def _hear(self, notice: Notice | Answer) -> None:
-        self._said.append(notice.text)
+        self._said += notice.lines if isinstance(notice, Answer) else [notice.text]
 
     # ---- looking and editing ----------------------------------------------------------------------------------------
 
