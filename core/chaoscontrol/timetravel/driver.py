@@ -45,6 +45,8 @@ MARKS_MAX = 8192
 THIN_EVERY = 16
 """Snapshots taken between two rounds of thinning."""
 DENSITY_MIN = 2
+GAP_WORK_MAX = 8_000_000
+"""While there is memory, thinning leaves no more work than this between two snapshots: a jump to anywhere is short."""
 
 
 class Driver:
@@ -159,6 +161,11 @@ class Driver:
         if self._untaken >= THIN_EVERY:
             self.thin()
 
+    def hold_near(self, work_max: int) -> None:
+        """Keep a snapshot of here unless the last keyframe is that near: then coming back is cheap as it is."""
+        if not 0 <= self.work - self._keyframe_work <= work_max:
+            self.hold()
+
     def remember(self) -> None:
         """Compare with here whenever a replay passes; costs no snapshot."""
         owner = self.record.owner(self.position)
@@ -183,13 +190,15 @@ class Driver:
     def thin(self) -> None:
         """Drop snapshots that are crowded, and more of them while memory is short."""
         self._untaken = 0
-        density = self._density
+        density, gap_max = self._density, GAP_WORK_MAX
         while True:
+            last = density <= DENSITY_MIN
             for record in self.record.line():
-                record.keyframes.thin(self.work, density)
-            if self._cluster.store.bytes_held <= self._budget_bytes or density <= DENSITY_MIN:
+                record.keyframes.thin(self.work, density, None if last else gap_max)
+            if self._cluster.store.bytes_held <= self._budget_bytes or last:
                 return
             density //= 2
+            gap_max *= 4
 
     def _cluster_snapshot(self) -> ClusterSnapshot | None:
         try:

@@ -1,9 +1,9 @@
 """Keyframes: positions whose state is known by digest, some of them with a snapshot to restart from.
 
 Snapshots are dense near the cursor and thinner with distance: one is kept when the work from the last one kept is at
-least its distance from the cursor divided by the density. What is thinned away leaves its digests
-behind, so every replay is still checked there. Work is what a replay costs: instructions retired by all machines
-together, and something for the time that they idle.
+least its distance from the cursor divided by the density, or as much as a jump to anywhere may cost. What is thinned
+away leaves its digests behind, so every replay is still checked there. Work is what a replay costs: instructions retired
+by all machines together, and something for the time that they idle.
 """
 
 from bisect import bisect_left, bisect_right
@@ -109,11 +109,14 @@ class KeyframeIndex:
                 return self._held[at]
         return None
 
-    def thin(self, work: int, density: int) -> None:
-        """Drop snapshots that are closer together than their distance from `work` divided by `density`."""
+    def thin(self, work: int, density: int, gap_max: int | None = None) -> None:
+        """Drop snapshots that are closer together than their distance from `work` divided by `density`.
+
+        gap_max: the work between two that is never made larger by this; None: any.
+        """
         middle = bisect_right(self._held, work, key=lambda keyframe: keyframe.work)
-        before = _spaced(self._held[:middle][::-1], work, density)[::-1]
-        after = _spaced(self._held[middle:], work, density)
+        before = _spaced(self._held[:middle][::-1], work, density, gap_max)[::-1]
+        after = _spaced(self._held[middle:], work, density, gap_max)
         self._held = before + after
 
 
@@ -125,12 +128,14 @@ def _vns(keyframe: Keyframe) -> int:
     return keyframe.position.vns
 
 
-def _spaced(outwards: list[Keyframe], work: int, density: int) -> list[Keyframe]:
+def _spaced(outwards: list[Keyframe], work: int, density: int, gap_max: int | None) -> list[Keyframe]:
     """Those to keep of keyframes ordered by their distance from `work`; the others lose their snapshots."""
     kept: list[Keyframe] = []
-    for keyframe in outwards:
+    for at, keyframe in enumerate(outwards):
         distance = abs(work - keyframe.work)
         crowded = bool(kept) and abs(keyframe.work - kept[-1].work) * density < distance
+        if crowded and gap_max is not None and at + 1 < len(outwards):
+            crowded = abs(outwards[at + 1].work - kept[-1].work) <= gap_max
         if crowded and not keyframe.pinned and keyframe.snapshot is not None:
             keyframe.snapshot.close()
             keyframe.snapshot = keyframe.witness = None

@@ -48,6 +48,8 @@ END_OF_TIME_NS = 1 << 62
 """The engine's own limit (native/run.c), 146 years."""
 ALL_INPUTS = 1 << 62
 """As the ordinal of a target: after all inputs of that instant."""
+NEAR_INSNS = 50_000
+"""How far before an instruction that was stepped back to a snapshot is kept."""
 BEGINNING = Position(0)
 IDLE_NS_MAX = 60_000_000_000
 """How long an instruction step lets an idle machine wait for its next instruction, virtual nanoseconds."""
@@ -547,12 +549,18 @@ class Multiverse:
         """Go to where the machine of `aim` reaches it; `before`: is the keyframe before that?"""
         driver = self._driver
         assert aim.machine is not None, "only `until` asks for any machine"
-        if not self._is_before(aim):
-            driver.hold()
+        back = not self._is_before(aim)
+        if back:
+            driver.hold_near(NEAR_INSNS)
             driver.restore(driver.record, driver.record.nearest(driver.position, before) or driver.record.first())
             if driver.position == Position(0) and not self._is_before(aim):
                 return
         limit_vns = max(driver.record.end.vns, driver.position.vns) + IDLE_NS_MAX
+        if back and aim.instret is not None and aim.instret - self.instrets[aim.machine] > 2 * NEAR_INSNS:
+            # Whoever steps back once will do so again: let the next step begin near here.
+            near = Aim(aim.machine, instret=aim.instret - NEAR_INSNS)
+            driver.advance(Position(limit_vns, ALL_INPUTS), near)
+            driver.hold()
         if not driver.advance(Position(limit_vns, ALL_INPUTS), aim):
             raise driver.unreachable(aim.machine)
 
