@@ -2,8 +2,8 @@
 
 Snapshots are dense near the cursor and thinner with distance: one is kept when the work from the last one kept is at
 least its distance from the cursor divided by the density, or as much as a jump to anywhere may cost. What is thinned
-away leaves its digests behind, so every replay is still checked there. Work is what a replay costs: instructions retired
-by all machines together, and something for the time that they idle.
+away leaves its digests behind, so every replay is checked there all the same. Work is what a replay costs:
+instructions retired by all machines together, and something for the time that they idle.
 """
 
 from bisect import bisect_left, bisect_right
