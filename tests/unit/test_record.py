@@ -99,6 +99,6 @@ def test_a_choice_has_one_object_per_member() -> None:
 
 def test_every_stop_says_what_happened() -> None:
     texts = [kind.text for kind in StopKind]
-    assert len(set(texts)) == len(texts) == 12
+    assert len(set(texts)) == len(texts) == 13
     final = [StopKind.SHUTDOWN, StopKind.TRIPLE_FAULT, StopKind.RESET, StopKind.POWER_OFF]
     assert [kind for kind in StopKind if kind.is_final] == final
