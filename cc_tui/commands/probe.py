@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Probe(EngineCommand):
-    """Run a command in a guest, in a fork that is thrown away. Its words are joined for the guest's shell."""
+    """Run a command in a guest, in a fork that is thrown away.
+
+    Several words are a program and its arguments; a single one with blanks is for the guest's shell, if it has one.
+    """
 
     moves: ClassVar[bool] = True
     scripted: ClassVar[bool] = False
@@ -26,10 +29,16 @@ class Probe(EngineCommand):
     def text(self) -> str:
         return " ".join(["probe", f"vm{self.machine}", *map(quote, self.words)])
 
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What is started."""
+        only = self.words[0] if len(self.words) == 1 else ""
+        return ("/bin/sh", "-c", only) if any(map(str.isspace, only)) else self.words
+
     def run(self, bench: Bench) -> None:
         refuse_machine(bench, self.machine)
         before = bench.multiverse.moment()
-        result = probe(bench.multiverse, self.machine, ("/bin/sh", "-c", " ".join(self.words)))
+        result = probe(bench.multiverse, self.machine, self.argv)
         after = bench.multiverse.moment()
         assert str(after) == str(before), "a probe leaves no trace"
         output = result.output.decode(errors="replace")
@@ -37,7 +46,7 @@ class Probe(EngineCommand):
         lines = lines[:-1] if lines[-1] == "" else lines
         lines += ["(there was more output)"] if result.truncated else []
         data = {
-            "machine": self.machine, "command": " ".join(self.words), "output": output, "truncated": result.truncated,
+            "machine": self.machine, "command": list(self.argv), "output": output, "truncated": result.truncated,
             "exited": result.exited, "status": result.status, "timed_out": result.timed_out, "took_ns": result.took_ns,
             "before": place_data(before), "after": place_data(after),
         }  # fmt: skip

@@ -252,7 +252,7 @@ SPECS: tuple[Spec, ...] = (
          lambda words: edits.SetRegister.read(_machine(words.next()), words.next(), words.next()), "set 0 rax 0x10"),
     Spec("agent", (), "VM ps|signal|run ...", "ask a machine's guest agent; its answer is an event", _agent,
          'agent 0 run "ls /data"'),
-    Spec("probe", (), "VM COMMAND...", "run a command in a guest, in a fork that is thrown away",
+    Spec("probe", (), "VM COMMAND...", "run a program in a guest, or \"a | b\" in its shell, in no history",
          lambda words: Probe(_machine(words.next()), (words.next(), *words.rest())), "probe vm0 cat /proc/uptime"),
     Spec("assert", (), "[not] CONDITION", "an error unless it is so here: " + "; ".join(forms()),
          lambda words: checks.Assert(read_condition([words.next(), *words.rest()], words.quantum_ns)),

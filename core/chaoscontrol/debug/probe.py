@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from chaoscontrol.timetravel import BranchHead, Multiverse
 
 LIMIT_NS = 60_000_000_000
-"""How long an answer is waited for unless told otherwise, virtual nanoseconds."""
+"""How long a command may take unless told otherwise, virtual nanoseconds."""
+GRACE_NS = 1_000_000_000
+"""How long its answer is waited for after that."""
 IDENT = 0xFFFF_0000
 """The request's number: the last of those that are not the fault engine's, so no other answer is taken for it."""
 _KINDS = (EventKind.AGENT, EventKind.POWER)
@@ -59,9 +61,9 @@ def probe(multiverse: Multiverse, machine: int, argv: Sequence[str], *, limit_ns
     begin_ns = multiverse.position.vns
     with multiverse.throwaway() as head:
         _send(multiverse, head, machine, request, begin_ns + limit_ns)
-        found = _wait(multiverse, answers, begin_ns + limit_ns)
+        found = _wait(multiverse, answers, begin_ns + limit_ns + GRACE_NS)
     if found is None:
-        where = f"after {format_seconds(limit_ns)} s"
+        where = f"after {format_seconds(limit_ns + GRACE_NS)} s"
         raise GuestError(f"no answer from the agent of machine {machine}", where=where, hint="is it up already?")
     at_ns, answer = found
     if isinstance(answer, agent.Failed):
