@@ -47,7 +47,8 @@ def test_a_script_stops_at_the_first_error_with_its_line_and_text():
     ("line", "code"),
     [
         ("assert branch == main", 0), ("assert time == 1s", 1), ('expect "never" within 1ms', 1), ("bogus", 2),
-        ("goto nowhere", 2), ("type 7 x", 2), ("run", 2), ("goto main@0.500000000:1.00000000", 3), ("quit", 0), ("help", 0),
+        ("goto nowhere", 2), ("type 7 x", 2), ("run", 2), ("goto main@0.500000000:1.00000000", 3), ("quit", 0),
+        ("help", 0),
     ],
 )  # fmt: skip
 def test_exit_codes(tmp_path, line, code):
