@@ -162,7 +162,14 @@ def open_session(options: LaunchOptions, *, clock: Callable[[], float], attended
     opened = open_cluster(options)
     try:
         recorder = open_recorder(options, clock)
-        session = Session(opened.cluster, opened.witness, heading=opened.heading, recorder=recorder, attended=attended)
+        session = Session(
+            opened.cluster,
+            opened.witness,
+            heading=opened.heading,
+            recorder=recorder,
+            attended=attended,
+            kernel=opened.kernel,
+        )
     except BaseException:
         opened.cluster.close()
         raise
@@ -179,15 +186,15 @@ def open_recorded(
     with load_recording(path) as recording:
         rebuilt = rebuild(recording, images=images, trusted_observers=observers)
         try:
-            session = Session(
-                rebuilt.cluster, rebuilt.witness, heading=f"cc-tui {shlex.quote(path)}", attended=attended
-            )
+            kernels = [image.name for image in recording.header.images if image.role == "kernel"]
+            kernel = image_or_path(kernels[0]) if kernels else None
+            heading = f"cc-tui {shlex.quote(path)}"
+            session = Session(rebuilt.cluster, rebuilt.witness, heading=heading, attended=attended, kernel=kernel)
             session.foretell(foretold_branches(recording), _marks(recording))
         except BaseException:
             rebuilt.close()
             raise
-        kernels = [image.name for image in recording.header.images if image.role == "kernel"]
-    return OpenedSession(session, image_or_path(kernels[0]) if kernels else None)
+    return OpenedSession(session, kernel)
 
 
 def _marks(recording: Recording) -> dict[str, Moment]:

@@ -93,11 +93,12 @@ class Session:
         heading: str = "a cc-tui session",
         recorder: "Recorder | None" = None,
         attended: bool = True,
+        kernel: str | None = None,
         **multiverse: int,
     ) -> None:
         """`recorder` is closed with the session. `attended`: is somebody there to pause a run?
 
-        `multiverse`: what Multiverse takes besides cluster and witness.
+        `kernel`: the file whose symbols name addresses. `multiverse`: what Multiverse takes besides these.
 
         Raises ChaosControlError.
         """
@@ -105,7 +106,9 @@ class Session:
         self._recorder = recorder
         self._multiverse = Multiverse(cluster, witness, **multiverse)
         self._looker = Looker(cluster)
-        self._bench = Bench(self._multiverse, cluster.config.quantum_ns, self._notify, heading, attended=attended)
+        self._bench = Bench(
+            self._multiverse, cluster.config.quantum_ns, self._notify, heading, attended=attended, kernel=kernel
+        )
         self._subscribers: list[Callable[[Event], None]] = []
         self._jobs: deque[_Job] = deque()
         self._wake = threading.Condition()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cc_tui.commands.place import exact_place
+from cc_tui.symbols import SymbolTable, load_symbols
+from chaoscontrol.debug import Breakpoint, Debugger, Watchpoint
 from chaoscontrol.timetravel import Moment, Multiverse, Position
 
 STEP_NS = 1_000_000
@@ -96,10 +98,24 @@ class Bench:
     """Is somebody there to pause a run? Without, a command that goes on goes to where something stops it."""
     expected_failures: set[str] = field(default_factory=set[str])
     """Properties that were rightly said to fail."""
+    kernel: str | None = None
+    """The kernel's file: whose symbols name addresses."""
+    points: dict[int, Breakpoint | Watchpoint] = field(default_factory=dict[int, Breakpoint | Watchpoint])
+    """What `continue` stops at, by number."""
+    points_made: int = 0
     script: Script = field(init=False)
+    debugger: Debugger = field(init=False)
+    _symbols: SymbolTable | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.script = Script(self.multiverse)
+        self.debugger = Debugger(self.multiverse)
+
+    def symbols(self) -> SymbolTable:
+        """The kernel's symbols, read when they are first wanted; none if its file is not known or has none."""
+        if self._symbols is None:
+            self._symbols = SymbolTable(()) if self.kernel is None else load_symbols(self.kernel)
+        return self._symbols
 
     @property
     def vms(self) -> int:

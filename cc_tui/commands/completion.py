@@ -66,6 +66,15 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "events": ("kind", "kind"),
     "registers": ("vm", "register"),
     "x": ("vm", "address"),
+    **dict.fromkeys(
+        ("break", "watch", "rwatch", "awatch", "run-to", "reverse-run-to", "when-written", "disassemble"),
+        ("vm-or-address", "address"),
+    ),
+    "symbol": ("address",),
+    "search": ("vm",),
+    "ps": ("vm",),
+    "maps": ("vm",),
+    "info": ("info",),
     "vm": ("vm",),
     "save": ("path",),
     "source": ("path",),
@@ -138,6 +147,10 @@ def _of_kind(kind: str, word: str, names: Names) -> Iterator[tuple[str, str]]:
             yield from _places(names)
         case "address":
             yield from _plain(names.symbols(word) if word else [])
+        case "vm-or-address":
+            yield from _plain((*_vms(names), *(names.symbols(word) if word else [])))
+        case "info":
+            yield from _plain(("registers", "points", "ps", "maps", "symbol"))
         case "fault":
             yield from ((name, (kind.__doc__ or "").split("\n")[0]) for name, kind in FAULTS.items())
         case "register":

@@ -136,7 +136,9 @@ class Next(EngineCommand):
 
 @dataclass(frozen=True, slots=True)
 class Continue(EngineCommand):
-    """To the next landmark: a mark, an input, a fork, a machine that stops, the end of what is known.
+    """To the next point that is met, if there are points; else to the next landmark.
+
+    Those are marks, inputs, forks, machines that stop, the end of what is known.
 
     Forward from the end of the branch it runs on, as fast as possible, until something stops it; so the script says
     where it led, not how.
@@ -152,6 +154,12 @@ class Continue(EngineCommand):
 
     def run(self, bench: Bench) -> None:
         multiverse = bench.multiverse
+        if bench.points:
+            # Only here: whoever sets a point has the module already, and it builds on this one.
+            from cc_tui.commands.debugging import continue_to_point
+
+            continue_to_point(bench, forward=self.forward)
+            return
         here = multiverse.position
         if self.forward and multiverse.at_end:
             _refuse_if_all_stopped(bench)

@@ -3,10 +3,12 @@
 One table serves the `:` line, keys, scripts, help and completion.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cc_tui.commands import checks, edits, engine, faults, reports
+from cc_tui.commands import checks, debugging, edits, engine, faults, guests, reports
+from cc_tui.commands.addresses import Address
 from cc_tui.commands.conditions import forms, read_condition
 from cc_tui.commands.language import (
     CommandError,
@@ -163,11 +165,47 @@ def _expect(words: Arguments) -> Command:
     return checks.Expect(pattern, machine, limit_ns)
 
 
-def _examine(words: Arguments) -> Command:
-    machine, address = _machine(words.next()), words.next()
-    size = parse_count(words.next()) if words.more() else 64
-    physical = address.startswith(edits.PHYSICAL)
-    return reports.Examine(machine, edits.read_number(address.removeprefix(edits.PHYSICAL)), size, physical)
+def _focused(words: Arguments) -> int | None:
+    """A machine, if the next word is `vm` and its number; None: the one in focus."""
+    named = words.more() and words.words[0].text.startswith("vm") and words.words[0].text[2:].isdecimal()
+    return _machine(words.next()) if named else None
+
+
+def _address(words: Arguments) -> Address:
+    return Address.read(words.next())
+
+
+def _size(words: Arguments, default: int) -> int:
+    return parse_count(words.next()) if words.more() else default
+
+
+def _watch(how: str) -> Callable[[Arguments], Command]:
+    return lambda words: debugging.SetWatch(_focused(words), how, _address(words), _size(words, 8))
+
+
+def _disassemble(words: Arguments) -> Command:
+    machine, address = _focused(words), None
+    if words.more():
+        address = _address(words)
+    address = None if address is not None and address.text in ("rip", "$rip", "$pc") else address
+    return guests.Disassemble(machine, address, _size(words, guests.INSTRUCTIONS_SHOWN))
+
+
+def _search(words: Arguments) -> Command:
+    machine, written = _focused(words), words.next()
+    if re.fullmatch(r"0x(?:[0-9a-fA-F]{2})+", written):
+        return guests.SearchMemory(machine, bytes.fromhex(written[2:]), written)
+    if not written:
+        raise CommandError("search: nothing to search for")
+    return guests.SearchMemory(machine, text_to_bytes(written), written)
+
+
+def _info(words: Arguments) -> Command:
+    what = words.next()
+    name = {"breakpoints": "points", "watchpoints": "points", "threads": "ps"}.get(what, what)
+    if name not in ("registers", "points", "ps", "symbol", "maps"):
+        raise CommandError(f"info: nothing about {what!r}", hint="info registers, points, ps, maps or symbol")
+    return BY_NAME[name].parse(words)
 
 
 def _inject(words: Arguments) -> Command:
@@ -267,9 +305,37 @@ SPECS: tuple[Spec, ...] = (
     Spec("events", (), "[N] [KIND]", "the last events up to here", lambda words: reports.read_events(words.rest()),
          "events 50 fault"),
     Spec("properties", (), "", "how the properties stand here", lambda _: reports.ShowProperties()),
-    Spec("registers", (), "VM [NAME...]", "registers of a machine",
-         lambda words: reports.read_registers(_machine(words.next()), words.rest()), "registers vm0 rip rsp"),
-    Spec("x", (), "VM [phys:]ADDRESS [BYTES]", "bytes of a machine's memory", _examine, "x vm0 phys:0x100000 32"),
+    Spec("registers", (), "[VM] [NAME...]", "registers of a machine",
+         lambda words: reports.read_registers(_focused(words), words.rest()), "registers vm0 rip rsp"),
+    Spec("x", (), "[VM] [phys:]ADDRESS [BYTES]", "bytes of a machine's memory",
+         lambda words: reports.Examine(_focused(words), _address(words), _size(words, 64)), "x vm0 phys:0x100000 32"),
+    Spec("break", ("br",), "[VM] [phys:]ADDRESS", "continue stops where this instruction is about to be executed",
+         lambda words: debugging.SetBreak(_focused(words), _address(words)), "break vm0 schedule"),
+    Spec("watch", (), "[VM] [phys:]ADDRESS [BYTES]", "continue stops where this memory is written", _watch("watch"),
+         "watch jiffies_64 8"),
+    Spec("rwatch", (), "[VM] [phys:]ADDRESS [BYTES]", "continue stops where this memory is read", _watch("rwatch")),
+    Spec("awatch", (), "[VM] [phys:]ADDRESS [BYTES]", "continue stops where it is read or written", _watch("awatch")),
+    Spec("points", (), "", "the break- and watchpoints", lambda _: debugging.ShowPoints()),
+    Spec("delete", ("d",), "[N]", "forget a point, or all",
+         lambda words: debugging.Delete(parse_count(words.next()) if words.more() else None), "delete 1"),
+    Spec("run-to", ("advance",), "[VM] ADDRESS", "forward to where this instruction is about to be executed",
+         lambda words: debugging.RunTo(_focused(words), _address(words)), "run-to vm0 do_exit"),
+    Spec("reverse-run-to", ("reverse-advance",), "[VM] ADDRESS", "back to where it was about to be executed",
+         lambda words: debugging.RunTo(_focused(words), _address(words), False)),
+    Spec("when-written", (), "[VM] [phys:]ADDRESS [BYTES]", "who wrote these bytes last, and where they came from",
+         lambda words: debugging.WhenWritten(_focused(words), _address(words), _size(words, 8)),
+         "when-written vm0 jiffies_64"),
+    Spec("disassemble", ("disas",), "[VM] [ADDRESS [N]]", "instructions; from where the machine is, unless told",
+         _disassemble, "disassemble vm0 schedule 20"),
+    Spec("symbol", (), "ADDRESS|NAME", "what is at an address, and where a symbol is",
+         lambda words: guests.ShowSymbol(_focused(words), _address(words)), "symbol schedule"),
+    Spec("search", (), "[VM] TEXT|0xHEX", "where bytes stand in a machine's memory", _search, "search vm0 0x7f454c46"),
+    Spec("ps", (), "[VM]", "processes of a Linux guest, read from its memory",
+         lambda words: guests.ShowProcesses(_focused(words)), "ps vm0"),
+    Spec("maps", (), "[VM] PID", "the address space of a process of a Linux guest",
+         lambda words: guests.ShowMaps(_focused(words), parse_count(words.next())), "maps vm0 1"),
+    Spec("info", (), "registers|points|ps|maps|symbol ...", "as gdb has it: the command of that name", _info,
+         "info registers vm0"),
     Spec("vm", (), "VM", "the machine that instruction steps mean",
          lambda words: engine.Focus(_machine(words.next())), "vm 1"),
     Spec("where", (), "", "print this moment", lambda _: engine.Where()),

@@ -6,7 +6,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from cc_tui.commands.edits import PAGE_BYTES, PHYSICAL
+from cc_tui.commands.addresses import OnMachine
+from cc_tui.commands.edits import PAGE_BYTES
 from cc_tui.commands.engine import EngineCommand, refuse_machine
 from cc_tui.commands.language import CommandError
 from chaoscontrol.events import EventKind
@@ -14,6 +15,7 @@ from chaoscontrol.registers import EDITABLE, GPR_NAMES
 from chaoscontrol.timetravel import describe, format_seconds
 
 if TYPE_CHECKING:
+    from cc_tui.commands.addresses import Address
     from cc_tui.commands.bench import Bench
     from chaoscontrol.events import Event
     from chaoscontrol.oracle import PropertyResult
@@ -182,25 +184,23 @@ def _property_line(result: PropertyResult) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ShowRegisters(Look):
+class ShowRegisters(OnMachine):
     """The registers of a machine."""
 
-    machine: int
     names: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        return " ".join(["registers", f"vm{self.machine}", *self.names])
+        return self.words("registers", *self.names)
 
     def run(self, bench: Bench) -> None:
-        refuse_machine(bench, self.machine)
-        registers = bench.multiverse.machines[self.machine].registers()
+        registers = bench.multiverse.machines[self.vm(bench)].registers()
         names = self.names or ("rip", "rflags", *GPR_NAMES, "cr0", "cr2", "cr3", "cr4", "efer", "fs_base", "gs_base")
         values = {name: registers.value(name) for name in names}
         bench.answer([f"{name:8} {value:#x}" for name, value in values.items()], {n: hex(v) for n, v in values.items()})
 
 
-def read_registers(machine: int, names: list[str]) -> ShowRegisters:
+def read_registers(machine: int | None, names: list[str]) -> ShowRegisters:
     """Raises CommandError for a register that is not there."""
     for name in names:
         if name not in EDITABLE:
@@ -209,35 +209,31 @@ def read_registers(machine: int, names: list[str]) -> ShowRegisters:
 
 
 @dataclass(frozen=True, slots=True)
-class Examine(Look):
+class Examine(OnMachine):
     """Bytes of a machine's memory."""
 
-    machine: int
-    address: int
+    address: Address
     size: int = 64
-    physical: bool = False
 
     @property
     def text(self) -> str:
-        prefix = PHYSICAL if self.physical else ""
-        return f"x vm{self.machine} {prefix}{self.address:#x} {self.size}"
+        return self.words("x", self.address.text, str(self.size))
 
     def run(self, bench: Bench) -> None:
-        refuse_machine(bench, self.machine)
         if self.size > EXAMINED_MAX:
             raise CommandError(f"{self.size} bytes are too many", hint=f"give {EXAMINED_MAX} at most")
-        machine = bench.multiverse.machines[self.machine]
-        data, at = b"", self.address
+        machine, address = bench.multiverse.machines[self.vm(bench)], self.address.find(bench)
+        data, at = b"", address
         while len(data) < self.size:
             size = min(PAGE_BYTES - at % PAGE_BYTES, self.size - len(data))
-            data += machine.read_memory(at % (1 << 64), size, virtual=not self.physical)
+            data += machine.read_memory(at % (1 << 64), size, virtual=not self.address.physical)
             at += size
         rows = [
-            f"{self.address + offset:#018x}  {row.hex(' '):{_ROW_BYTES * 3}} {_printable(row)}"
+            f"{address + offset:#018x}  {row.hex(' '):{_ROW_BYTES * 3}} {_printable(row)}"
             for offset in range(0, len(data), _ROW_BYTES)
             for row in (data[offset : offset + _ROW_BYTES],)
         ]
-        bench.answer(rows, {"address": hex(self.address), "physical": self.physical, "hex": data.hex()})
+        bench.answer(rows, {"address": hex(address), "physical": self.address.physical, "hex": data.hex()})
 
 
 def _printable(data: bytes) -> str:

@@ -42,7 +42,7 @@ class MachineTarget:
         self._vm = vm
         self._debugger = Debugger(multiverse)
         self._said: list[str] = []
-        self._bench = Bench(multiverse, quantum_ns, self._hear, focus=vm)
+        self._bench = Bench(multiverse, quantum_ns, self._hear, focus=vm, attended=False)
 
     def _hear(self, notice: Notice | Answer) -> None:
         self._said += notice.lines if isinstance(notice, Answer) else [notice.text]

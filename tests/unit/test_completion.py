@@ -9,12 +9,12 @@ from cc_tui.commands.completion import _ARGUMENTS, Names, complete
 from cc_tui.commands.help import help_lines
 from cc_tui.commands.language import CommandError
 from cc_tui.symbols import SymbolTable
-from chaoscontrol.loader import Symbol
+from chaoscontrol.symbols.table import Symbol
 
 TABLE = SymbolTable([Symbol("schedule", 0x1000, 16), Symbol("sched_init", 0x1010, 16), Symbol("panic", 0x1020, 0)])
 NAMES = Names(
     vms=3, branches=("main", "b1"), marks=("before",), moments=("main@1.000000000:5.01234567",),
-    properties=("one leader",), panes=("0", "machine"), symbols=lambda prefix: TABLE.beginning(prefix, 5),
+    properties=("one leader",), panes=("0", "machine"), symbols=lambda prefix: TABLE.completions(prefix, 5),
 )  # fmt: skip
 
 
@@ -98,4 +98,4 @@ def test_help_is_about_everything_and_each():
 def test_symbols_by_name():
     assert TABLE.address("panic") == 0x1020
     assert TABLE.address("none") is None
-    assert TABLE.beginning("s", 1) == ["sched_init"]
+    assert TABLE.completions("s", 1) == ["sched_init"]
