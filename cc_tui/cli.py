@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -134,10 +133,6 @@ def _with(*decorators: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
-def _has_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
 def _open_interface(options: LaunchOptions, *, record: bool = True) -> None:
     from cc_tui.opening import configure
 
@@ -251,7 +246,7 @@ def cli(ctx: click.Context, **options: Any) -> None:
     if script is not None:
         cli_shell.run_script(launch, script, as_json=batch["as_json"])
         return
-    if not _has_terminal():
+    if not diagnostics.has_terminal():
         diagnostics.error("the interface needs a terminal; without one use `cc-tui boot`, `cc-tui demo` or --script")
         raise ExitError(ExitCode.USAGE)
     _open_interface(launch, record=not no_record)
@@ -293,7 +288,7 @@ def demo(ctx: click.Context, scenario: str, seed: int) -> None:
     from cc_tui.options import launch_options
 
     launch = launch_options(scenario=scenario, seed=seed, given=_given(ctx))
-    if _has_terminal():
+    if diagnostics.has_terminal():
         _open_interface(launch)
         return
     from cc_tui.demo import run_demo
@@ -331,10 +326,10 @@ def doctor(as_json: bool) -> None:
 @click.option("--port", type=int, default=1234, show_default=True, metavar="P", help="Local TCP port; 0: any free one.")
 @click.option("--at", metavar="PLACE", help="Begin here: a moment, a time. Default: a recording's end.")
 @click.option("--seed", type=SEED, help="Scenario: seed of everything random.")
-@click.option("--image", "images", multiple=True, metavar="FILE", help="A file that may be an image it needs.")
 @click.option("--once", is_flag=True, help="End with the first connection.")
+@cli_shell.with_recording
 @_DEBUG
-def gdb(what: str, vm: int, port: int, at: str | None, seed: int | None, images: tuple[str, ...], once: bool) -> None:
+def gdb(what: str, seed: int | None, images: tuple[str, ...], observers: tuple[str, ...], **options: Any) -> None:
     """Serve one machine to gdb, with reverse execution; the whole cluster moves with it.
 
     WHAT is a .ccrec file, or a scenario as for --scenario. `monitor` in gdb takes cc-tui's own commands.
@@ -348,12 +343,12 @@ def gdb(what: str, vm: int, port: int, at: str | None, seed: int | None, images:
     from cc_tui.options import launch_options
 
     if what.endswith(".ccrec"):
-        serve(what, vm=vm, port=port, at=at, once=once, images=images)
+        serve(what, **options, images=images, observers=observers)
         return
     launch = (
         launch_options(scenario=what) if seed is None else launch_options(scenario=what, seed=seed, given=("seed",))
     )
-    serve(launch, vm=vm, port=port, at=at, once=once, images=images)
+    serve(launch, **options)
 
 
 @cli.command()
@@ -389,12 +384,12 @@ def repl(ctx: click.Context, recording: str | None, **options: Any) -> None:
     if options["scenario"] is not None:
         _refuse_what_the_scenario_says(ctx)
     launch = launch_options(**options, given=_given(ctx))
-    if launch.record is None and not no_record and _has_terminal():
+    if launch.record is None and not no_record and diagnostics.has_terminal():
         launch = _recorded_by_default(launch)
     cli_shell.run_repl(launch)
 
 
-cli_shell.add_open(cli, _DEBUG, _has_terminal)
+cli_shell.add_open(cli, _DEBUG)
 cli_recordings.add_commands(cli, _DEBUG, TIME)
 
 

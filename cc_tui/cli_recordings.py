@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cc_tui.cli_shell import with_recording
 from cc_tui.diagnostics import ExitError
 
 if TYPE_CHECKING:
@@ -98,9 +99,7 @@ def _replay(debug: Callable[[Any], Any], _: click.ParamType[Any]) -> click.Comma
     @click.option("--repeat", type=click.IntRange(1, 100_000), default=1, show_default=True, metavar="N",
                   help="Do it N times, and say what that proves.")  # fmt: skip
     @click.option("--branch", metavar="NAME", help="Only this branch. Default: all.")
-    @click.option("--image", "images", multiple=True, metavar="FILE", help="A file that may be an image it needs.")
-    @click.option("--trust-observer", "observers", multiple=True, metavar="MODULE:CLASS",
-                  help="Let this judge its properties, though no included scenario uses it.")  # fmt: skip
+    @with_recording
     @_JSON
     @debug
     def replay(file: str, **options: Any) -> None:

@@ -66,9 +66,9 @@ def run_repl(options: LaunchOptions) -> None:
 
 
 def _repl(opened: OpenedSession, *, is_recorded: bool) -> None:
-    from cc_tui.repl import has_terminal, run_repl
+    from cc_tui.repl import run_repl
 
-    if has_terminal():
+    if diagnostics.has_terminal():
         code = run_repl(opened.session, kernel=opened.kernel, is_recorded=is_recorded)
         if code:
             raise ExitError(code)
@@ -83,7 +83,7 @@ def repl_recording(file: str, images: tuple[str, ...], observers: tuple[str, ...
     _repl(open_recorded(file, images=images, observers=observers, attended=False), is_recorded=False)
 
 
-def add_open(group: click.Group, debug: Callable[[Any], Any], has_terminal: Callable[[], bool]) -> None:
+def add_open(group: click.Group, debug: Callable[[Any], Any]) -> None:
     """Adds the command `open`."""
 
     @group.command("open")
@@ -110,7 +110,7 @@ def add_open(group: click.Group, debug: Callable[[Any], Any], has_terminal: Call
             opened = open_recorded(file, images=images, observers=observers, attended=False)
             _script(opened, script, as_json=bool(above.get("as_json")))
             return
-        if not has_terminal():
+        if not diagnostics.has_terminal():
             diagnostics.error("the interface needs a terminal; without one use --script, or `cc-tui info`")
             raise ExitError(ExitCode.USAGE)
         from cc_tui.tui.app import run_session

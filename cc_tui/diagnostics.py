@@ -60,6 +60,11 @@ def error(text: str) -> None:
     note(f"{PROGRAM}: error: {' '.join(text.split())}")
 
 
+def has_terminal() -> bool:
+    """Is there a person to show something to, and to answer?"""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def transient(text: str) -> None:
     """A line that the next one replaces; only where stderr is a terminal."""
     if sys.stderr.isatty():

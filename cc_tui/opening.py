@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chaoscontrol.faults import FaultSchedule
     from chaoscontrol.oracle import HostProperty
     from chaoscontrol.recording import Recorder, Recording
+    from chaoscontrol.timetravel import ForetoldBranch
 
 
 class Opened(NamedTuple):
@@ -96,28 +97,24 @@ class History:
         self.cluster.close()
 
 
-def open_history(what: str | LaunchOptions, *, images: Sequence[str] = ()) -> History:
-    """All that a recording (its path) has, lived through again, at its end; or a new cluster at its beginning.
+def open_history(what: str | LaunchOptions, *, images: Sequence[str] = (), observers: Sequence[str] = ()) -> History:
+    """What a recording (its path) tells, at its end; or a new cluster at its beginning.
 
-    images: files that may be images that the recording needs. Raises ChaosControlError.
+    images: files that may be images that the recording needs; observers: what it may be judged by, though no included
+    scenario uses it. Raises ChaosControlError.
     """
     if not isinstance(what, str):
         opened = open_cluster(what)
         return History(opened.cluster, Multiverse(opened.cluster, opened.witness), opened.kernel)
-    from cc_tui.recordings import showing_progress
-    from chaoscontrol.recording import Replay, load_recording, rebuild
-
-    with load_recording(what) as recording:
-        rebuilt = rebuild(recording, images=images)
-        try:
-            multiverse = Multiverse(rebuilt.cluster, rebuilt.witness)
-            with showing_progress() as progress:
-                Replay(recording, multiverse, progress=progress).all()
-            kernel = next((image.name for image in recording.header.images if image.role == "kernel"), "")
-            return History(rebuilt.cluster, multiverse, kernel)
-        except BaseException:
-            rebuilt.close()
-            raise
+    told = _read_recorded(what, images, observers)
+    try:
+        multiverse = Multiverse(told.cluster, told.witness)
+        multiverse.foretell(told.branches)
+        multiverse.goto_end(told.branches[-1].name)
+    except BaseException:
+        told.cluster.close()
+        raise
+    return History(told.cluster, multiverse, told.kernel or "")
 
 
 def _schedule_of(options: LaunchOptions, scenario: Scenario | None) -> FaultSchedule | None:
@@ -181,6 +178,29 @@ def open_recorded(
 ) -> OpenedSession:
     """A session on what a recording tells: all of it is the known future. Raises ChaosControlError."""
     from cc_tui.session import Session
+
+    told = _read_recorded(path, images, observers)
+    try:
+        heading = f"cc-tui {shlex.quote(path)}"
+        session = Session(told.cluster, told.witness, heading=heading, attended=attended, kernel=told.kernel)
+        session.foretell(told.branches, told.marks)
+    except BaseException:
+        told.cluster.close()
+        raise
+    return OpenedSession(session, told.kernel)
+
+
+class _Told(NamedTuple):
+    """A recorded cluster at virtual time 0, and what is known of its future."""
+
+    cluster: SimulationController
+    witness: ClusterWitness
+    branches: list[ForetoldBranch]
+    marks: dict[str, Moment]
+    kernel: str | None
+
+
+def _read_recorded(path: str, images: Sequence[str], observers: Sequence[str]) -> _Told:
     from chaoscontrol.recording import foretold_branches, load_recording, rebuild
 
     with load_recording(path) as recording:
@@ -188,13 +208,11 @@ def open_recorded(
         try:
             kernels = [image.name for image in recording.header.images if image.role == "kernel"]
             kernel = image_or_path(kernels[0]) if kernels else None
-            heading = f"cc-tui {shlex.quote(path)}"
-            session = Session(rebuilt.cluster, rebuilt.witness, heading=heading, attended=attended, kernel=kernel)
-            session.foretell(foretold_branches(recording), _marks(recording))
+            branches, marks = foretold_branches(recording), _marks(recording)
         except BaseException:
             rebuilt.close()
             raise
-    return OpenedSession(session, kernel)
+    return _Told(rebuilt.cluster, rebuilt.witness, branches, marks, kernel)
 
 
 def _marks(recording: Recording) -> dict[str, Moment]:

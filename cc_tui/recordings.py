@@ -6,7 +6,6 @@ for a terminal here; JSON escapes what is not printable by itself.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import sys
@@ -35,7 +34,7 @@ from chaoscontrol.recording import (
 from chaoscontrol.timetravel import Moment, MomentError, Multiverse, Position, describe, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from chaoscontrol.timetravel import Failure, GivenInput
 
@@ -306,7 +305,7 @@ def _replay_all(recording: Recording, options: ReplayOptions) -> list[Compared |
         except DifferenceError as error:
             results.append(error.difference)
         finally:
-            _end_progress()
+            diagnostics.end_transient()
             rebuilt.close()
     return results
 
@@ -333,7 +332,7 @@ def _replay_part(recording: Recording, options: ReplayOptions) -> list[Compared 
             except DifferenceError as error:
                 results.append(error.difference)
     finally:
-        _end_progress()
+        diagnostics.end_transient()
         rebuilt.close()
     return results
 
@@ -401,39 +400,18 @@ def _report(
         print(f"  FAILED {branch.name} {failure.at}: {_safe(failure.name)}")
 
 
-_shown = {"at_s": 0.0, "shown": False}
-
-
-def _progress() -> Any:
+def _progress() -> Callable[[str, int, int], None]:
     """Says how far a replay is, where stderr is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-    _shown["at_s"] = time.monotonic()
+    said_s = time.monotonic()
 
     def tell(branch: str, vns: int, end_vns: int) -> None:
-        now = time.monotonic()
-        if now - _shown["at_s"] >= PROGRESS_S:
-            _shown.update(at_s=now, shown=True)
-            sys.stderr.write(f"\r\x1b[K{branch}: {vns / 1e9:.3f} of {end_vns / 1e9:.3f} s")
-            sys.stderr.flush()
+        nonlocal said_s
+        now_s = time.monotonic()
+        if now_s - said_s >= PROGRESS_S:
+            said_s = now_s
+            diagnostics.transient(f"{branch}: {vns / 1e9:.3f} of {end_vns / 1e9:.3f} s")
 
     return tell
 
 
-@contextlib.contextmanager
-def showing_progress() -> Generator[Any]:
-    """What says how far a replay is, where stderr is a terminal; what it said is gone in the end."""
-    try:
-        yield _progress()
-    finally:
-        _end_progress()
-
-
-def _end_progress() -> None:
-    if _shown["shown"]:
-        _shown["shown"] = False
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
-
-
-__all__ = ["ReplayOptions", "export", "print_events", "print_info", "repair", "replay", "showing_progress"]
+__all__ = ["ReplayOptions", "export", "print_events", "print_info", "repair", "replay"]

@@ -6,7 +6,6 @@ Owns the prompt, its history and its completion; carrying out is the shell's. Th
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,9 +153,4 @@ def _history() -> History:
     return FileHistory(str(path)) if os.access(path, os.W_OK) else InMemoryHistory()
 
 
-def has_terminal() -> bool:
-    """Is there a person to talk to?"""
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
-__all__ = ["Repl", "has_terminal", "run_repl"]
+__all__ = ["Repl", "run_repl"]

@@ -13,7 +13,8 @@ from cc_tui.commands.bench import Answer, Bench, Notice
 from cc_tui.commands.edits import SetRegister, WriteMemory
 from cc_tui.commands.engine import carry_out
 from cc_tui.gdb.target import Point, PointKind, Report, Why
-from chaoscontrol.debug import Breakpoint, Debugger, Watchpoint
+from chaoscontrol.debug import Breakpoint, Watchpoint
+from chaoscontrol.debug.conditions import position_of_hit
 from chaoscontrol.errors import AddressError
 from chaoscontrol.timetravel import CancelledError, Position, UnreachableError
 from chaoscontrol.watches import WatchKind
@@ -21,7 +22,8 @@ from chaoscontrol.watches import WatchKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from chaoscontrol.debug import DebugStop
+    from chaoscontrol.debug import DebugStop, WatchHit
+    from chaoscontrol.debug.conditions import MemoryCondition
     from chaoscontrol.registers import Registers
     from chaoscontrol.timetravel import Multiverse
 
@@ -40,9 +42,9 @@ class MachineTarget:
     def __init__(self, multiverse: Multiverse, vm: int, quantum_ns: int) -> None:
         self._multiverse = multiverse
         self._vm = vm
-        self._debugger = Debugger(multiverse)
         self._said: list[str] = []
         self._bench = Bench(multiverse, quantum_ns, self._hear, focus=vm, attended=False)
+        self._debugger = self._bench.debugger
 
     def _hear(self, notice: Notice | Answer) -> None:
         self._said += notice.lines if isinstance(notice, Answer) else [notice.text]
@@ -111,21 +113,13 @@ class MachineTarget:
         return self._report(stop, known) or Report(Why.END)
 
     def _back(self, points: Collection[Point], interrupted: Callable[[], bool]) -> Report:
-        origin, watches = self._debugger.position, self._watches(points)
-        if watches and origin > Position(0):
-            # The access that ended here is undone first; a search for positions before here would miss it.
-            try:
-                self._debugger.reverse_step(self._vm)
-            except UnreachableError:
-                self._debugger.goto_time(0)
-            before = self._debugger.position
-            met = self._accessed(watches, before, origin)
-            if met is not None:
-                self._debugger.goto_position(before)
-                return met
-            self._debugger.goto_position(origin)
-        known = self._conditions(points)
-        stop = self._debugger.backward(list(known), progress=self._asking(interrupted))
+        known, origin = self._conditions(points), self._debugger.position
+
+        def undone(condition: MemoryCondition, hit: WatchHit) -> bool:
+            """Is it before here that this is met? An access that ended here is; what executes next is not."""
+            return not isinstance(condition, Breakpoint) or position_of_hit(hit) < origin
+
+        stop = self._debugger.backward(list(known), wanted=undone, here=True, progress=self._asking(interrupted))
         report = self._report(stop, known)
         if report is None:
             return Report(Why.BEGIN)

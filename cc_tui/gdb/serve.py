@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     from cc_tui.options import LaunchOptions
 
 
-def serve(what: str | LaunchOptions, *, vm: int, port: int, at: str | None, once: bool, images: Sequence[str]) -> None:
+def serve(
+    what: str | LaunchOptions,
+    *,
+    vm: int,
+    port: int,
+    at: str | None,
+    once: bool,
+    images: Sequence[str] = (),
+    observers: Sequence[str] = (),
+) -> None:
     """Serve machine `vm`, from the place `at` on. `once`: end with the first connection. Raises ChaosControlError."""
-    with open_history(what, images=images) as history:
+    with open_history(what, images=images, observers=observers) as history:
         count = len(history.multiverse.machines)
         if not 0 <= vm < count:
             raise UsageError(f"there is no machine {vm}", hint=f"0 to {count - 1}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cc_tui import cli, kept_recordings
+from cc_tui import cli, diagnostics, kept_recordings
 from cc_tui.kept_recordings import new_session_path, prune, recordings_dir
 from cc_tui.options import LaunchOptions
 
@@ -59,7 +59,7 @@ def test_the_interface_records_unless_told_not_to(
         return 0
 
     monkeypatch.setattr("cc_tui.tui.app.run_app", run_app)
-    monkeypatch.setattr(cli, "_has_terminal", lambda: True)
+    monkeypatch.setattr(diagnostics, "has_terminal", lambda: True)
     done = CliRunner().invoke(cli.cli, words)
     assert done.exit_code == 0, done.output
     (options,) = opened
@@ -76,7 +76,7 @@ def test_a_state_directory_that_cannot_be_had_is_said(tmp_path: Path, monkeypatc
     monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
     opened: list[LaunchOptions] = []
     monkeypatch.setattr("cc_tui.tui.app.run_app", lambda options: opened.append(options) or 0)
-    monkeypatch.setattr(cli, "_has_terminal", lambda: True)
+    monkeypatch.setattr(diagnostics, "has_terminal", lambda: True)
     done = CliRunner().invoke(cli.cli, [])
     assert done.exit_code == 0
     assert opened[0].record is None
