@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from cc_tui.commands.edits import PHYSICAL, read_number
 from cc_tui.commands.engine import EngineCommand, refuse_machine
-from cc_tui.commands.language import CommandError
+from cc_tui.commands.language import PHYSICAL, CommandError, parse_number
 
 if TYPE_CHECKING:
     from cc_tui.commands.bench import Bench
@@ -26,7 +25,7 @@ class Address:
     def read(cls, text: str) -> Address:
         """Raises CommandError for what can be no address."""
         if _SYMBOL.fullmatch(text) is None:
-            read_number(text.removeprefix(PHYSICAL).removeprefix("*"))
+            parse_number(text.removeprefix(PHYSICAL).removeprefix("*"))
         return cls(text)
 
     @property
@@ -38,11 +37,11 @@ class Address:
         """The number. Raises CommandError for a symbol that is not there."""
         match = _SYMBOL.fullmatch(self.text)
         if match is None or self.physical:
-            return read_number(self.text.removeprefix(PHYSICAL).removeprefix("*"))
+            return parse_number(self.text.removeprefix(PHYSICAL).removeprefix("*"))
         found = bench.symbols().address(match["name"])
         if found is None:
             raise CommandError(f"the kernel has no symbol {match['name']!r}", hint="an address is written 0x1f")
-        return found + read_number(match["offset"] or "0")
+        return found + parse_number(match["offset"] or "0")
 
 
 @dataclass(frozen=True, slots=True)

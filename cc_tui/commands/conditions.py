@@ -14,9 +14,17 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from cc_tui.commands.edits import PHYSICAL, read_number
 from cc_tui.commands.engine import refuse_machine
-from cc_tui.commands.language import CommandError, format_duration, parse_duration, quote
+from cc_tui.commands.language import (
+    CommandError,
+    format_address,
+    format_duration,
+    parse_address,
+    parse_bytes,
+    parse_duration,
+    parse_number,
+    quote,
+)
 from cc_tui.options import parse_count
 from chaoscontrol.errors import UsageError
 from chaoscontrol.events import EventKind
@@ -204,7 +212,7 @@ class AtTime(Subject):
 
     def check(self, bench: Bench) -> Found:
         vns = bench.multiverse.position.vns
-        return Found(OPERATORS[self.operator](vns, self.vns), f"it is {format_seconds(vns)}s")
+        return _compared(vns, self.operator, self.vns, f"{format_seconds(vns)}s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +232,7 @@ class AtTick(Subject):
         return f"tick {self.operator} {self.tick}"
 
     def check(self, bench: Bench) -> Found:
-        return Found(OPERATORS[self.operator](bench.multiverse.tick, self.tick), f"it is {bench.multiverse.tick}")
+        return _compared(bench.multiverse.tick, self.operator, self.tick)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +254,7 @@ class Instret(Subject):
 
     def check(self, bench: Bench) -> Found:
         refuse_machine(bench, self.machine)
-        count = bench.multiverse.instrets[self.machine]
-        return Found(OPERATORS[self.operator](count, self.count), f"it is {count}")
+        return _compared(bench.multiverse.instrets[self.machine], self.operator, self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,8 +395,7 @@ class EventHappened(Subject):
 
     def check(self, bench: Bench) -> Found:
         multiverse, count = bench.multiverse, 0
-        events = [*multiverse.events().read(0, multiverse.events_total), *multiverse.witness.pending()]
-        for event in events:
+        for event in multiverse.events_so_far():
             count += event.kind == self.kind
             if event.kind == self.kind and self.pattern in event.text:
                 return Found(True, f"{event.text[:SHOWN_CHARS]!r} happened at {format_seconds(event.vns)} s")
@@ -433,7 +439,7 @@ class RegisterHolds(Subject):
         machine, name = words.machine(), words.next("a register")
         if name not in EDITABLE:
             raise CommandError(f"assert: no register {name!r}", hint=f"there are {', '.join(EDITABLE)}")
-        return cls(machine, name, words.operator(), read_number(words.next("a value")))
+        return cls(machine, name, words.operator(), parse_number(words.next("a value")))
 
     @property
     def text(self) -> str:
@@ -442,7 +448,7 @@ class RegisterHolds(Subject):
     def check(self, bench: Bench) -> Found:
         refuse_machine(bench, self.machine)
         value = bench.multiverse.machines[self.machine].registers().value(self.name)
-        return Found(OPERATORS[self.operator](value, self.value), f"it is {value:#x}")
+        return _compared(value, self.operator, self.value, f"{value:#x}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,17 +464,13 @@ class MemoryHolds(Subject):
 
     @classmethod
     def read(cls, words: Words) -> MemoryHolds:
-        machine, address = words.machine(), words.next("an address")
-        equality, digits = words.equality(), words.next("bytes")
-        if re.fullmatch(r"(?:[0-9a-fA-F]{2})+", digits) is None:
-            raise CommandError(f"assert: not bytes: {digits!r}", hint="write pairs of hexadecimal digits, as in 90cc")
-        physical = address.startswith(PHYSICAL)
-        return cls(machine, read_number(address.removeprefix(PHYSICAL)), physical, equality, bytes.fromhex(digits))
+        machine, (address, physical) = words.machine(), parse_address(words.next("an address"))
+        return cls(machine, address, physical, words.equality(), _bytes(words))
 
     @property
     def text(self) -> str:
-        prefix = PHYSICAL if self.physical else ""
-        return f"memory vm{self.machine} {prefix}{self.address:#x} {self.equality} {self.data.hex()}"
+        where = format_address(self.address, physical=self.physical)
+        return f"memory vm{self.machine} {where} {self.equality} {self.data.hex()}"
 
     def check(self, bench: Bench) -> Found:
         refuse_machine(bench, self.machine)
@@ -532,6 +534,11 @@ def read_condition(texts: list[str], quantum_ns: int) -> Condition:
     return condition
 
 
+def _compared(found: int, sign: str, wanted: int, shown: str = "") -> Found:
+    """Is what was found so to what is wanted?"""
+    return Found(OPERATORS[sign](found, wanted), f"it is {shown or found}")
+
+
 def forms() -> Iterator[str]:
     """All forms, for help."""
     yield from (subject.FORM for subject in SUBJECTS.values())
@@ -549,6 +556,13 @@ def _count(words: Words) -> int:
         return parse_count(words.next("a number"))
     except UsageError as error:
         raise CommandError(error.what, hint=error.hint) from None
+
+
+def _bytes(words: Words) -> bytes:
+    try:
+        return parse_bytes(words.next("bytes"))
+    except CommandError as error:
+        raise CommandError(f"assert: {error.what}", hint=error.hint) from None
 
 
 def _last_line(bench: Bench, machine: int) -> str:

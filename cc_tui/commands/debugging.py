@@ -36,8 +36,7 @@ class SetBreak(OnMachine):
 
     def run(self, bench: Bench) -> None:
         address = self.address.find(bench)
-        point = Breakpoint(self.vm(bench), address, physical=self.address.physical)
-        _add(bench, point, f"break at {_named(bench, address)} of vm{point.vm}")
+        _add(bench, Breakpoint(self.vm(bench), address, physical=self.address.physical))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +55,15 @@ class SetWatch(OnMachine):
         if not 1 <= self.size <= SIZE_MAX:
             raise CommandError(f"{self.size} bytes cannot be watched", hint=f"give 1 to {SIZE_MAX}")
         address = self.address.find(bench)
-        point = Watchpoint(self.vm(bench), address, self.size, KINDS[self.how], self.address.physical)
-        _add(bench, point, f"{self.how} {self.size} bytes at {_named(bench, address)} of vm{point.vm}")
+        _add(bench, Watchpoint(self.vm(bench), address, self.size, KINDS[self.how], self.address.physical))
 
 
-def _add(bench: Bench, point: Breakpoint | Watchpoint, what: str) -> None:
+def _add(bench: Bench, point: Breakpoint | Watchpoint) -> None:
     if point not in bench.points.values():
         bench.points_made += 1
         bench.points[bench.points_made] = point
     number = next(number for number, known in bench.points.items() if known == point)
+    what = _described(bench, point)
     bench.answer([f"point {number}: {what}"], {"point": number, "what": what})
 
 

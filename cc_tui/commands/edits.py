@@ -5,13 +5,12 @@ Each is an input of the branch that it is given on; in the past they branch firs
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from cc_tui.commands.engine import EngineCommand, refuse_machine
 from cc_tui.commands.faults import give
-from cc_tui.commands.language import CommandError
+from cc_tui.commands.language import CommandError, format_address, parse_address, parse_bytes, parse_number
 from chaoscontrol.errors import AddressError
 from chaoscontrol.registers import EDITABLE
 from chaoscontrol.timetravel import MemoryInput, RegisterInput
@@ -20,19 +19,7 @@ if TYPE_CHECKING:
     from cc_tui.commands.bench import Bench
     from chaoscontrol.timetravel.cluster_api import Machine
 
-PHYSICAL = "phys:"
-"""Before an address: it is one of the machine's memory, not of what runs."""
 PAGE_BYTES = 4096
-
-_HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
-_NUMBER = re.compile(r"0x[0-9a-fA-F]{1,32}|\d{1,39}")
-
-
-def read_number(text: str) -> int:
-    """`0x1f` or `31`. Raises CommandError."""
-    if _NUMBER.fullmatch(text) is None:
-        raise CommandError(f"not a number: {text!r}", hint="write 31 or 0x1f")
-    return int(text, 0) if text.startswith("0x") else int(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +35,11 @@ class WriteMemory(EngineCommand):
     @classmethod
     def read(cls, machine: int, address: str, data: str) -> WriteMemory:
         """From the words of a line. Raises CommandError."""
-        physical = address.startswith(PHYSICAL)
-        if _HEX.fullmatch(data) is None:
-            raise CommandError(f"not bytes: {data!r}", hint="write pairs of hexadecimal digits, as in 90cc")
-        return cls(machine, read_number(address.removeprefix(PHYSICAL)), physical, bytes.fromhex(data))
+        return cls(machine, *parse_address(address), parse_bytes(data))
 
     @property
     def text(self) -> str:
-        prefix = PHYSICAL if self.physical else ""
-        return f"write {self.machine} {prefix}{self.address:#x} {self.data.hex()}"
+        return f"write {self.machine} {format_address(self.address, physical=self.physical)} {self.data.hex()}"
 
     def run(self, bench: Bench) -> None:
         refuse_machine(bench, self.machine)
@@ -99,7 +82,7 @@ class SetRegister(EngineCommand):
         """From the words of a line. Raises CommandError."""
         if name not in EDITABLE:
             raise CommandError(f"no register {name!r} can be set", hint=f"those can: {', '.join(EDITABLE)}")
-        number = read_number(value)
+        number = parse_number(value)
         if number >> EDITABLE[name]:
             raise CommandError(f"{name} cannot be {value}", hint=f"it has {EDITABLE[name]} bits")
         return cls(machine, name, number)
@@ -114,4 +97,4 @@ class SetRegister(EngineCommand):
         bench.say(self.text)
 
 
-__all__ = ["PHYSICAL", "SetRegister", "WriteMemory", "read_number", "write_line"]
+__all__ = ["SetRegister", "WriteMemory", "write_line"]

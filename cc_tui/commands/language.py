@@ -16,6 +16,10 @@ from chaoscontrol.errors import UsageError
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "e": "\x1b", "\\": "\\", '"': '"', "0": "\0"}
 _ESCAPES_OUT = {value: "\\" + name for name, value in _ESCAPES.items() if name != "0"}
 _TICKS = re.compile(r"([0-9]{1,15})t")
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_NUMBER = re.compile(r"0x[0-9a-fA-F]{1,32}|\d{1,39}")
+PHYSICAL = "phys:"
+"""Before an address: it is one of the machine's memory, not of what runs."""
 _SPEED = re.compile(r"(\d+(?:\.\d+)?)x?")
 
 
@@ -174,6 +178,30 @@ def parse_count(text: str) -> int:
     if re.fullmatch(r"\d[\d_]{0,19}", text) is None or int(text) == 0:
         raise CommandError(f"not a count: {text!r}", hint="write a whole number from 1 up")
     return int(text)
+
+
+def parse_number(text: str) -> int:
+    """`0x1f` or `31`. Raises CommandError."""
+    if _NUMBER.fullmatch(text) is None:
+        raise CommandError(f"not a number: {text!r}", hint="write 31 or 0x1f")
+    return int(text, 0) if text.startswith("0x") else int(text)
+
+
+def parse_address(text: str) -> tuple[int, bool]:
+    """`0x1f` or `phys:0x1f`: the address, and whether it is a physical one. Raises CommandError."""
+    return parse_number(text.removeprefix(PHYSICAL)), text.startswith(PHYSICAL)
+
+
+def format_address(address: int, *, physical: bool) -> str:
+    """What `parse_address` reads."""
+    return f"{PHYSICAL if physical else ''}{address:#x}"
+
+
+def parse_bytes(text: str) -> bytes:
+    """`90cc`. Raises CommandError."""
+    if _HEX.fullmatch(text) is None:
+        raise CommandError(f"not bytes: {text!r}", hint="write pairs of hexadecimal digits, as in 90cc")
+    return bytes.fromhex(text)
 
 
 def parse_speed(text: str) -> float | None:

@@ -129,8 +129,7 @@ class ShowEvents(Look):
         return " ".join(words)
 
     def run(self, bench: Bench) -> None:
-        multiverse = bench.multiverse
-        events = [*multiverse.events().read(0, multiverse.events_total), *multiverse.witness.pending()]
+        events = bench.multiverse.events_so_far()
         chosen = [event for event in events if self.kind is None or event.kind == self.kind][-self.count :]
         lines = [_event_line(event) for event in chosen]
         rows = [

@@ -188,8 +188,7 @@ class Debugger:
     def _known_before(self, conditions: Sequence[Condition], origin: Position, floor: Position) -> list[Seen]:
         """The last events and console texts before `origin`, which the logs know; the cursor ends at `origin`."""
         multiverse = self.multiverse
-        events = multiverse.events().read(0, multiverse.events_total) + multiverse.witness.pending()
-        seen = events_that_match(events, conditions, multiverse.inputs_at)
+        seen = events_that_match(multiverse.events_so_far(), conditions, multiverse.inputs_at)
         known = [entry for entry in seen if floor <= entry[0] < origin]
         known += self._texts_before(conditions, origin, floor)
         last = max((position for position, _ in known), default=None)

@@ -113,8 +113,7 @@ class _Answers:
 
     def look(self) -> tuple[int, agent.Answer] | None:
         """The answer, if it has come, and when."""
-        multiverse = self._multiverse
-        events = [*multiverse.events().read(0, multiverse.events_total), *multiverse.witness.pending()]
+        events = self._multiverse.events_so_far()
         # Of one machine and these kinds, none is dated before one that was there earlier.
         own = [event for event in events if event.vm == self._machine and event.kind in _KINDS]
         fresh, self._read = own[self._read :], len(own)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from chaoscontrol.errors import ChaosControlError
+from chaoscontrol.events import Event
 from chaoscontrol.timetravel.aim import Aim
 from chaoscontrol.timetravel.branch import Branch, BranchRecord, Ending, GivenInput, typed_lines
 from chaoscontrol.timetravel.cluster_api import Cluster, Machine
@@ -252,6 +253,10 @@ class Multiverse:
     def events(self) -> EventLog:
         """Of the cursor's branch; safe to read from other threads."""
         return self._driver.record.events
+
+    def events_so_far(self) -> list[Event]:
+        """Those of the cursor's line that had happened by the cursor."""
+        return [*self.events().read(0, self.events_total), *self.witness.pending()]
 
     def compare(self, a: Moment, b: Moment) -> int:
         """-1, 0 or 1 as `a` is before, at or after `b`; raises MomentError if neither is in the other's history."""
