@@ -1,16 +1,35 @@
 """The symbols of the kernel that a session runs: of the included one, those that stand beside it."""
 
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
 from chaoscontrol.errors import UsageError
 from chaoscontrol.images import DEFAULT_KERNEL, image_path
-from chaoscontrol.symbols.elf import read_symbols
 from chaoscontrol.symbols.table import SymbolTable
 
-__all__ = ["SymbolTable", "load_symbols"]
+if TYPE_CHECKING:
+    from chaoscontrol.symbols.layout import Layout
+
+__all__ = ["SymbolTable", "load_layout", "load_symbols"]
 
 
+@functools.lru_cache(maxsize=1)
 def load_symbols(kernel: str) -> SymbolTable:
-    """The symbols of a kernel file, empty if there are none."""
+    """The symbols of a kernel file, empty if there are none. Reading takes a while, and is done once."""
+    from chaoscontrol.symbols.elf import read_symbols  # not needed to begin with
+
     try:
         return read_symbols(image_path(f"{DEFAULT_KERNEL}.sym") if kernel == image_path(DEFAULT_KERNEL) else kernel)
     except UsageError:
         return SymbolTable(())
+
+
+@functools.lru_cache(maxsize=1)
+def load_layout(kernel: str) -> Layout:
+    """Where a kernel's structures have what. Raises UsageError."""
+    from chaoscontrol.symbols.elf import ElfImage
+    from chaoscontrol.symbols.layout import layout_of
+
+    return layout_of(ElfImage(kernel))

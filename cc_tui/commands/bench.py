@@ -105,7 +105,6 @@ class Bench:
     points_made: int = 0
     script: Script = field(init=False)
     debugger: Debugger = field(init=False)
-    _symbols: SymbolTable | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.script = Script(self.multiverse)
@@ -113,9 +112,7 @@ class Bench:
 
     def symbols(self) -> SymbolTable:
         """The kernel's symbols, read when they are first wanted; none if its file is not known or has none."""
-        if self._symbols is None:
-            self._symbols = SymbolTable(()) if self.kernel is None else load_symbols(self.kernel)
-        return self._symbols
+        return SymbolTable(()) if self.kernel is None else load_symbols(self.kernel)
 
     @property
     def vms(self) -> int:

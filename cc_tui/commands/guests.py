@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 
 from cc_tui.commands.addresses import Address, OnMachine
 from cc_tui.commands.language import CommandError, quote
+from cc_tui.symbols import load_layout
 from chaoscontrol.errors import GuestError
-from chaoscontrol.symbols.disassembly import Disassembler
-from chaoscontrol.symbols.elf import ElfImage
-from chaoscontrol.symbols.layout import layout_of
-from chaoscontrol.symbols.linux import LinuxGuest
 from chaoscontrol.symbols.space import AddressSpace, PhysicalMemory, search
 
 if TYPE_CHECKING:
     from cc_tui.commands.bench import Bench
+    from chaoscontrol.symbols.linux import LinuxGuest
     from chaoscontrol.symbols.space import Memory
 
 INSTRUCTIONS_SHOWN = 10
@@ -42,6 +40,8 @@ class Disassemble(OnMachine):
         return self.words("disassemble", "rip" if self.address is None else self.address.text, str(self.count))
 
     def run(self, bench: Bench) -> None:
+        from chaoscontrol.symbols.disassembly import Disassembler  # capstone takes long to import
+
         vm = self.vm(bench)
         rip = bench.multiverse.machines[vm].registers().rip
         address = rip if self.address is None else self.address.find(bench)
@@ -91,10 +91,12 @@ class SearchMemory(OnMachine):
 
 
 def _guest(bench: Bench, vm: int) -> LinuxGuest:
+    from chaoscontrol.symbols.linux import LinuxGuest
+
     if bench.kernel is None:
         raise GuestError("the kernel's file is not known", hint="processes are read with its symbols")
     machine = bench.multiverse.machines[vm]
-    return LinuxGuest(machine, machine.config.memory_bytes, bench.symbols(), layout_of(ElfImage(bench.kernel)))
+    return LinuxGuest(machine, machine.config.memory_bytes, bench.symbols(), load_layout(bench.kernel))
 
 
 @dataclass(frozen=True, slots=True)
