@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from cc_tui.options import image_or_path
 from chaoscontrol.cluster import SimulationConfig, SimulationController
 from chaoscontrol.oracle import PropertyOracle, kernel_properties
 from chaoscontrol.scenario import Scenario, load_scenario
@@ -198,6 +198,7 @@ class _Told(NamedTuple):
     branches: list[ForetoldBranch]
     marks: dict[str, Moment]
     kernel: str | None
+    """The file that names addresses, if it is at hand."""
 
 
 def _read_recorded(path: str, images: Sequence[str], observers: Sequence[str]) -> _Told:
@@ -206,8 +207,9 @@ def _read_recorded(path: str, images: Sequence[str], observers: Sequence[str]) -
     with load_recording(path) as recording:
         rebuilt = rebuild(recording, images=images, trusted_observers=observers)
         try:
-            kernels = [image.name for image in recording.header.images if image.role == "kernel"]
-            kernel = image_or_path(kernels[0]) if kernels else None
+            # Where it was found; an embedded one is gone once it is loaded.
+            found = rebuilt.cluster.config.kernel_path
+            kernel = str(found) if found is not None and os.path.exists(found) else None
             branches, marks = foretold_branches(recording), _marks(recording)
         except BaseException:
             rebuilt.close()

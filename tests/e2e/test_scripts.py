@@ -43,6 +43,18 @@ def test_a_script_stops_at_the_first_error_with_its_line_and_text():
     assert done.stderr.count("error") == 1
 
 
+def test_a_recording_has_the_names_of_its_kernel():
+    lines = "goto 1s\nsymbol schedule\nps vm0\nbreak vm1 schedule\nreverse-continue\n"
+    done = cc_tui("repl", RECORDINGS / "raft-election.ccrec", stdin=lines)
+    assert (done.returncode, done.stderr) == (0, "")
+    named, *processes, point, met = done.stdout.splitlines()
+    assert named.endswith(" schedule")
+    assert [line.split()[-1] for line in processes[:3]] == ["swapper", "init", "kthreadd"]
+    assert processes[-1].split()[-1] == "raft"
+    assert point.startswith("point 1: break at ")
+    assert met.startswith("point 1: about to execute ") and "<schedule>" in met
+
+
 @pytest.mark.parametrize(
     ("line", "code"),
     [
