@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from cc_tui import diagnostics
+from cc_tui.interrupts import keep_interrupts
 
 
 def _main() -> None:
@@ -25,6 +26,7 @@ def _main() -> None:
 
 def main() -> None:
     """The console script."""
+    keep_interrupts()
     sys.exit(diagnostics.run(_main))
 
 

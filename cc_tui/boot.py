@@ -12,6 +12,7 @@ import time
 from cc_tui import diagnostics
 from cc_tui.diagnostics import ExitCode
 from cc_tui.options import LaunchOptions, image_or_path, launch_options
+from chaoscontrol.config import check_quantum
 from chaoscontrol.machine import DeterministicVm, Stop, StopKind
 from chaoscontrol.random import machine_seed
 from chaoscontrol.record import Record
@@ -52,13 +53,14 @@ def run_boot(options: LaunchOptions, limits: BootLimits, *, as_json: bool) -> in
     """Boots, runs, reports. Raises ChaosControlError for files and values that cannot be used."""
     wall, cpu = time.perf_counter(), time.process_time()
     # The machine is that of a cluster of one: the same digests as in the interface.
+    check_quantum(options.quantum_ns)
     config = options.vm_config().replace(seed=machine_seed(options.seed, 0))
     kernel, initrd = options.files()
     with DeterministicVm(config) as vm:
         vm.load_kernel(kernel, initrd)
         show = _discard(vm) if as_json else _console_writer(vm)
         try:
-            stop = vm.run(instret=limits.max_instret, vns=limits.max_vns, console=limits.until or None, on_slice=show)
+            stop = vm.run(instret=limits.max_instret, vns=limits.max_vns, console=limits.until, on_slice=show)
         finally:
             show()
         code = exit_code(stop, limits)
@@ -87,7 +89,7 @@ def exit_code(stop: Stop, limits: BootLimits) -> int:
     """What the process ends with: whether the guest did what was asked of it."""
     if stop.kind is StopKind.TRIPLE_FAULT or (stop.kind is StopKind.SHUTDOWN and stop.detail != 0):
         return ExitCode.FAILED
-    if limits.until and stop.kind is not StopKind.CONSOLE:
+    if limits.until is not None and stop.kind is not StopKind.CONSOLE:
         limit = stop.kind in (StopKind.VNS, StopKind.INSTRET)
         return ExitCode.TIME_LIMIT if limit else ExitCode.FAILED
     return ExitCode.OK

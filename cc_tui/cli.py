@@ -94,6 +94,7 @@ _RECORD = (
     ),
     click.option("--no-record", is_flag=True, help="Record nothing."),
     click.option("--self-contained", is_flag=True, help="Recording: put the guest images into it."),
+    click.option("--record-packets", is_flag=True, help="Recording: put what the network carries into it."),
 )
 _SCHEDULE = click.option("--schedule", metavar="FILE", help="Faults to come, a TOML file.")
 _BATCH = (
@@ -146,6 +147,12 @@ def _open_interface(options: LaunchOptions, *, record: bool = True) -> None:
         diagnostics.note(f"recorded; to live through it again: cc-tui replay {shlex.quote(options.record)}")
     if code:
         raise ExitError(code)
+
+
+def _refuse_no_record(no_record: bool, options: dict[str, Any]) -> None:
+    for name in ("record", "record_packets"):
+        if no_record and options[name]:
+            raise click.UsageError(f"--no-record cannot be given with --{name.replace('_', '-')}")
 
 
 def _recorded_by_default(options: LaunchOptions) -> LaunchOptions:
@@ -221,14 +228,13 @@ def cli(ctx: click.Context, **options: Any) -> None:
     script = options.pop("script")
     batch = {name: options.pop(name) for name in _BATCH_NAMES}
     schedule = options.pop("schedule")
-    record = {name: options.pop(name) for name in ("record", "self_contained")}
+    record = {name: options.pop(name) for name in ("record", "self_contained", "record_packets")}
     no_record = options.pop("no_record")
-    if no_record and record["record"] is not None:
-        raise click.UsageError("--no-record cannot be given with --record")
+    _refuse_no_record(no_record, record)
     if record["self_contained"] and record["record"] is None:
         raise click.UsageError("--self-contained needs --record")
     if batch.pop("batch"):
-        if record["record"] is not None:
+        if record["record"] is not None or record["record_packets"]:
             raise click.UsageError("--record is for the interface; --batch keeps what fails by itself")
         if script is not None:
             raise click.UsageError("--script cannot be given with --batch")
@@ -352,8 +358,31 @@ def gdb(what: str, seed: int | None, images: tuple[str, ...], observers: tuple[s
 
 
 @cli.command()
+@click.argument("program", metavar="[RECORDING|SCENARIO]", required=False)
+@click.option(
+    "--port", type=int, metavar="P", help="Local TCP port instead of standard input and output; 0: any free one."
+)
+@_DEBUG
+def dap(program: str | None, port: int | None) -> None:
+    """Serve an editor by the Debug Adapter Protocol, with steps and continues both ways.
+
+    The client's `launch` names what is opened: {"program": "bug.ccrec", "at": "1.5s"}. docs/editors.md has settings
+    for some editors. Threads are machines; the whole cluster moves together.
+
+    \b
+    Examples:
+      cc-tui dap                                      what an editor starts
+      cc-tui dap recordings/raft-double-vote.ccrec --port 4711
+    """
+    from cc_tui.dap.serve import serve
+
+    serve(program, port=port, clock=time.monotonic)
+
+
+@cli.command()
 @click.argument("recording", metavar="[RECORDING]", required=False)
 @_with(_vms_option(1), *_FILES, *_GUEST, _SCENARIO, _SCHEDULE, *_RECORD)
+@cli_shell.AT
 @cli_shell.with_recording
 @click.pass_context
 def repl(ctx: click.Context, recording: str | None, **options: Any) -> None:
@@ -369,18 +398,17 @@ def repl(ctx: click.Context, recording: str | None, **options: Any) -> None:
     """
     from cc_tui.options import launch_options
 
-    about = {name: options.pop(name) for name in ("images", "observers")}
+    about = {name: options.pop(name) for name in ("images", "observers", "at")}
     if recording is not None:
         others = [name for name in _given(ctx) if name not in (*about, "recording")]
         if others:
             raise click.UsageError(f"--{others[0].replace('_', '-')} cannot be given with a recording, which says it")
-        cli_shell.repl_recording(recording, about["images"], about["observers"])
+        cli_shell.repl_recording(recording, **about)
         return
-    if about["images"] or about["observers"]:
-        raise click.UsageError("--image and --trust-observer are about a recording")
+    if any(about.values()):
+        raise click.UsageError("--image, --trust-observer and --at are about a recording")
     no_record = options.pop("no_record")
-    if no_record and options["record"] is not None:
-        raise click.UsageError("--no-record cannot be given with --record")
+    _refuse_no_record(no_record, options)
     if options["scenario"] is not None:
         _refuse_what_the_scenario_says(ctx)
     launch = launch_options(**options, given=_given(ctx))

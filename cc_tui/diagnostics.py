@@ -84,6 +84,10 @@ def end_transient() -> None:
 
 def run(main: Callable[[], None]) -> int:
     """Runs the program; turns every way of ending into an exit code and at most one line."""
+    _open_missing_streams()
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None and sys.stdout.errors == "strict":
+        reconfigure(errors="backslashreplace")  # what this locale has no character for ends nothing
     try:
         main()
         sys.stdout.flush()
@@ -94,8 +98,7 @@ def run(main: Callable[[], None]) -> int:
         note(f"{PROGRAM}: interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has seen enough; keep the interpreter's own flush at exit from failing again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()  # the reader of our output has seen enough
         return ExitCode.OK
     except Exception as e:
         if _state["debug"]:
@@ -105,12 +108,35 @@ def run(main: Callable[[], None]) -> int:
         return _explain(e)
 
 
+def _open_missing_streams() -> None:
+    """A process may be started without stdin, stdout or stderr: then no file that it opens may take their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  it stays open
+
+
 def _flush(code: int) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
+    except OSError as e:
+        return _explain(e)
     return code
+
+
+def _give_up_stdout() -> None:
+    """Keep the interpreter's own flush at exit from failing again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _has_stdout_failed() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up_stdout()
+        return True
+    return False
 
 
 def _explain(e: Exception) -> int:
@@ -125,7 +151,8 @@ def _explain(e: Exception) -> int:
         error("the host has no memory left; use fewer machines, or less memory for each")
         return ExitCode.ENGINE
     if isinstance(e, OSError) and e.strerror:
-        error(f"{e.filename}: {e.strerror}" if e.filename else e.strerror)
+        name = e.filename or ("standard output" if _has_stdout_failed() else "")
+        error(f"{name}: {e.strerror}" if name else e.strerror)
         return ExitCode.ENGINE
     error(f"internal error: {type(e).__name__}: {e}; run again with --debug for the traceback")
     return ExitCode.ENGINE

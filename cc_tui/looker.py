@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cc_tui.pictures import ClusterView, FaultSpan, LinkView
-from chaoscontrol.events import Event, EventKind
-from chaoscontrol.faults import FaultChange
+from cc_tui.pictures import ClusterView, LinkView
+from chaoscontrol.faults import FaultSpan, add_changes
 from chaoscontrol.network import Network
 from chaoscontrol.oracle import Verdict
 from chaoscontrol.timetravel import EventLog, Failure
@@ -17,8 +16,14 @@ from chaoscontrol.timetravel import EventLog, Failure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from chaoscontrol.events import Event
+    from chaoscontrol.in_flight import PacketInFlight
     from chaoscontrol.oracle import PropertyResult
     from chaoscontrol.timetravel import Multiverse
+
+
+PACKETS_MAX = 1000
+"""Packets in flight that a picture has."""
 
 
 class FaultSpans:
@@ -34,24 +39,11 @@ class FaultSpans:
         if log is not self._log:
             self._log, self._read, self._spans = log, 0, {}
         total = log.total
-        _add(self._spans, log.read(self._read, total))
+        add_changes(self._spans, log.read(self._read, total))
         self._read = total
         spans = dict(self._spans)
-        _add(spans, pending)
+        add_changes(spans, pending)
         return tuple(spans.values())
-
-
-def _add(spans: dict[int, FaultSpan], events: Iterable[Event]) -> None:
-    for event in events:
-        change = event.data
-        if event.kind is not EventKind.FAULT or not isinstance(change, FaultChange):
-            continue
-        if change.begins:
-            end_ns = None if change.fault.LASTS else change.vns
-            spans[change.number] = FaultSpan(change.number, change.fault, change.vns, end_ns)
-        elif change.number in spans:
-            known = spans[change.number]
-            spans[change.number] = FaultSpan(known.number, known.fault, known.begin_ns, change.vns)
 
 
 class Looker:
@@ -64,20 +56,26 @@ class Looker:
         self._spans = FaultSpans()
         self._properties: tuple[PropertyResult, ...] = ()
         self._coverage: tuple[bytes | None, ...] = ()
+        self._in_flight: tuple[PacketInFlight, ...] = ()
 
     def look(self, multiverse: Multiverse, *, closely: bool) -> ClusterView:
-        """The picture at the cursor. `closely`: properties and coverage too, which take longer; else as last seen."""
+        """The picture at the cursor.
+
+        `closely`: properties, coverage and packets in flight too, which take longer; else as last seen.
+        """
         log, total = multiverse.events(), multiverse.events_total
         pending = tuple(multiverse.witness.pending())
         if closely:
             report = multiverse.witness.report(multiverse.position.vns)
             self._properties = tuple(report.results)
             self._coverage = tuple(_coverage(vm) for vm in self._vms)
+            self._in_flight = tuple(self._network.in_flight()[:PACKETS_MAX]) if self._network is not None else ()
         return ClusterView(
             faults=self._spans.of(log, pending if total == log.total else ()),
             failures=self._failures(multiverse),
             properties=self._properties,
             links=self._links(),
+            in_flight=self._in_flight,
             coverage=self._coverage,
             events=log,
             events_total=total,

@@ -7,11 +7,12 @@ import os
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
+from cc_tui import diagnostics
+from cc_tui.about import About
 from chaoscontrol.cluster import SimulationConfig, SimulationController
 from chaoscontrol.oracle import PropertyOracle, kernel_properties
 from chaoscontrol.scenario import Scenario, load_scenario
-from chaoscontrol.timetravel import ClusterWitness, Moment, Multiverse
-from chaoscontrol.timetravel.moment import mark_of
+from chaoscontrol.timetravel import ClusterWitness, Multiverse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from cc_tui.session import Session
     from chaoscontrol.faults import FaultSchedule
     from chaoscontrol.oracle import HostProperty
-    from chaoscontrol.recording import Recorder, Recording
-    from chaoscontrol.timetravel import ForetoldBranch
+    from chaoscontrol.recording import Header, Recorder, Recording
+    from chaoscontrol.timetravel import ForetoldBranch, Mark
+    from chaoscontrol.triage import Recipe
 
 
 class Opened(NamedTuple):
@@ -68,7 +70,8 @@ def open_cluster(options: LaunchOptions) -> Opened:
     try:
         if schedule and schedule.faults:
             cluster.set_schedule(schedule)
-        witness = ClusterWitness(cluster, PropertyOracle(properties))
+        packets = options.record is not None and options.record_packets
+        witness = ClusterWitness(cluster, PropertyOracle(properties), packets=packets)
     except BaseException:
         cluster.close()
         raise
@@ -90,6 +93,11 @@ class History:
         """Length of a tick."""
         return self.cluster.config.quantum_ns
 
+    @property
+    def initrd(self) -> str | None:
+        """The initramfs' file, whose programs have symbols and source lines, if it is at hand."""
+        return initrd_of(self.cluster)
+
     def __enter__(self) -> History:
         return self
 
@@ -97,20 +105,40 @@ class History:
         self.cluster.close()
 
 
-def open_history(what: str | LaunchOptions, *, images: Sequence[str] = (), observers: Sequence[str] = ()) -> History:
-    """What a recording (its path) tells, at its end; or a new cluster at its beginning.
+def initrd_of(cluster: SimulationController) -> str | None:
+    """The initramfs' file, if it is at hand: one that a recording held is gone once it is loaded."""
+    path = cluster.config.initrd_path
+    return str(path) if path is not None and os.path.exists(path) else None
+
+
+def open_history(
+    what: str | LaunchOptions,
+    *,
+    images: Sequence[str] = (),
+    observers: Sequence[str] = (),
+    at_end: bool = True,
+    watch: Callable[[Multiverse], None] | None = None,
+) -> History:
+    """What a recording (its path) tells, at its end or at its beginning; or a new cluster at its beginning.
 
     images: files that may be images that the recording needs; observers: what it may be judged by, though no included
-    scenario uses it. Raises ChaosControlError.
+    scenario uses it. watch: called on the way of every movement, the first one to the end included. Raises
+    ChaosControlError.
     """
     if not isinstance(what, str):
         opened = open_cluster(what)
-        return History(opened.cluster, Multiverse(opened.cluster, opened.witness), opened.kernel)
+        multiverse = Multiverse(opened.cluster, opened.witness)
+        if watch is not None:
+            multiverse.watch(lambda: watch(multiverse))
+        return History(opened.cluster, multiverse, opened.kernel)
     told = _read_recorded(what, images, observers)
     try:
         multiverse = Multiverse(told.cluster, told.witness)
-        multiverse.foretell(told.branches)
-        multiverse.goto_end(told.branches[-1].name)
+        if watch is not None:
+            multiverse.watch(lambda: watch(multiverse))
+        multiverse.foretell(told.branches, told.marks, told.deleted)
+        if at_end:
+            multiverse.goto_end(told.branches[-1].name)
     except BaseException:
         told.cluster.close()
         raise
@@ -131,7 +159,29 @@ def open_recorder(options: LaunchOptions, clock: Callable[[], float]) -> Recorde
     if options.record is None:
         return None
     from cc_tui.kept_recordings import SESSION_BYTES_MAX
-    from chaoscontrol.recording import Judge, Recorder, embedded_images, make_header
+    from chaoscontrol.recording import Recorder, RecordingError, embedded_images
+
+    config, header = _header(options)
+    asked = "record" in options.given
+    try:
+        return Recorder(
+            options.record,
+            header,
+            clock=clock,
+            images=embedded_images(header, config),
+            packets=options.record_packets,
+            bytes_max=None if asked else SESSION_BYTES_MAX,
+        )
+    except RecordingError as error:
+        if asked:
+            raise
+        diagnostics.note(f"{diagnostics.PROGRAM}: the session is not recorded: {error}")
+        return None
+
+
+def _header(options: LaunchOptions) -> tuple[SimulationConfig, Header]:
+    """What a recording of the cluster begins with, and the configuration that it is of. Raises ChaosControlError."""
+    from chaoscontrol.recording import Judge, make_header
 
     config, _, scenario = configure(options)
     header = make_header(
@@ -141,8 +191,13 @@ def open_recorder(options: LaunchOptions, clock: Callable[[], float]) -> Recorde
         schedule=_schedule_of(options, scenario),
         self_contained=options.self_contained,
     )
-    limit = SESSION_BYTES_MAX if "record" not in options.given else None
-    return Recorder(options.record, header, clock=clock, images=embedded_images(header, config), bytes_max=limit)
+    return config, header
+
+
+def _recipe(options: LaunchOptions) -> Recipe:
+    from chaoscontrol.triage import recipe_of
+
+    return recipe_of(_header(options)[1])
 
 
 class OpenedSession(NamedTuple):
@@ -157,6 +212,7 @@ def open_session(options: LaunchOptions, *, clock: Callable[[], float], attended
     from cc_tui.session import Session
 
     opened = open_cluster(options)
+    scenario = scenario_of(options)
     try:
         recorder = open_recorder(options, clock)
         session = Session(
@@ -166,6 +222,8 @@ def open_session(options: LaunchOptions, *, clock: Callable[[], float], attended
             recorder=recorder,
             attended=attended,
             kernel=opened.kernel,
+            initrd=initrd_of(opened.cluster),
+            about=About(lambda: _recipe(options), None if scenario is None else scenario.observer),
         )
     except BaseException:
         opened.cluster.close()
@@ -174,7 +232,12 @@ def open_session(options: LaunchOptions, *, clock: Callable[[], float], attended
 
 
 def open_recorded(
-    path: str, *, images: Sequence[str] = (), observers: Sequence[str] = (), attended: bool
+    path: str,
+    *,
+    images: Sequence[str] = (),
+    observers: Sequence[str] = (),
+    attended: bool,
+    reads_ahead: bool = False,
 ) -> OpenedSession:
     """A session on what a recording tells: all of it is the known future. Raises ChaosControlError."""
     from cc_tui.session import Session
@@ -182,8 +245,17 @@ def open_recorded(
     told = _read_recorded(path, images, observers)
     try:
         heading = f"cc-tui {shlex.quote(path)}"
-        session = Session(told.cluster, told.witness, heading=heading, attended=attended, kernel=told.kernel)
-        session.foretell(told.branches, told.marks)
+        session = Session(
+            told.cluster,
+            told.witness,
+            heading=heading,
+            attended=attended,
+            kernel=told.kernel,
+            initrd=initrd_of(told.cluster),
+            about=told.about,
+            reads_ahead=reads_ahead,
+        )
+        session.foretell(told.branches, told.marks, told.deleted)
     except BaseException:
         told.cluster.close()
         raise
@@ -196,13 +268,16 @@ class _Told(NamedTuple):
     cluster: SimulationController
     witness: ClusterWitness
     branches: list[ForetoldBranch]
-    marks: dict[str, Moment]
+    marks: dict[str, Mark]
+    deleted: list[str]
+    """Names of branches that are gone."""
     kernel: str | None
     """The file that names addresses, if it is at hand."""
+    about: About
 
 
 def _read_recorded(path: str, images: Sequence[str], observers: Sequence[str]) -> _Told:
-    from chaoscontrol.recording import foretold_branches, load_recording, rebuild
+    from chaoscontrol.recording import foretold_branches, foretold_marks, load_recording, rebuild
 
     with load_recording(path) as recording:
         rebuilt = rebuild(recording, images=images, trusted_observers=observers)
@@ -210,24 +285,25 @@ def _read_recorded(path: str, images: Sequence[str], observers: Sequence[str]) -
             # Where it was found; an embedded one is gone once it is loaded.
             found = rebuilt.cluster.config.kernel_path
             kernel = str(found) if found is not None and os.path.exists(found) else None
-            branches, marks = foretold_branches(recording), _marks(recording)
+            branches, marks = foretold_branches(recording), foretold_marks(recording)
+            deleted = recording.deleted_names
+            about = _about(recording)
         except BaseException:
             rebuilt.close()
             raise
-    return _Told(rebuilt.cluster, rebuilt.witness, branches, marks, kernel)
+    return _Told(rebuilt.cluster, rebuilt.witness, branches, marks, deleted, kernel, about)
 
 
-def _marks(recording: Recording) -> dict[str, Moment]:
-    """The marks, where the digests of their positions are known."""
-    found: dict[str, Moment] = {}
-    for branch in recording.branches:
-        wanted = {remark.position: remark.text for remark in branch.remarks if remark.is_mark}
-        for checkpoint in recording.checkpoints(branch) if wanted else ():
-            if checkpoint.position in wanted:
-                machines = zip(checkpoint.instrets, checkpoint.parts, strict=True)
-                marks = tuple(mark_of(instret, parts.whole) for instret, parts in machines)
-                found[wanted[checkpoint.position]] = Moment(branch.name, checkpoint.position, marks)
-    return found
+def _about(recording: Recording) -> About:
+    header, failures = recording.header, recording.failures
+    recorded = tuple((branch.name, failure) for branch, failure in failures)
+
+    def recipe() -> Recipe:
+        from chaoscontrol.triage import recipe_of
+
+        return recipe_of(header)
+
+    return About(recipe, header.judge.observer, recording.path, recorded)
 
 
 def describe(options: LaunchOptions) -> str:

@@ -98,6 +98,8 @@ class LaunchOptions(Record):
     """A file to record the session into."""
     self_contained: bool = False
     """Whether the recording holds the images."""
+    record_packets: bool = False
+    """Whether it holds what the network carries."""
     given: tuple[str, ...] = ()
     """Names of the options that were given; the others are the scenario's to say."""
 
@@ -143,6 +145,7 @@ def launch_options(
     schedule: str | None = None,
     record: str | None = None,
     self_contained: bool = False,
+    record_packets: bool = False,
     given: tuple[str, ...] = (),
 ) -> LaunchOptions:
     """The options from what the command line gives; cmdline None is the default one, append comes after it."""
@@ -159,6 +162,7 @@ def launch_options(
         schedule=schedule,
         record=record,
         self_contained=self_contained,
+        record_packets=record_packets,
         given=given,
     )
 

@@ -7,7 +7,8 @@ thread.
 from dataclasses import dataclass, field
 
 from chaoscontrol.events import Event
-from chaoscontrol.faults import Fault
+from chaoscontrol.faults import FaultSpan
+from chaoscontrol.in_flight import PacketInFlight
 from chaoscontrol.network import LinkCounters, LinkParams
 from chaoscontrol.oracle import PropertyResult
 from chaoscontrol.registers import Registers
@@ -24,22 +25,6 @@ from chaoscontrol.timetravel import (
 
 CODE_BYTES = 192
 """Bytes at RIP that a picture carries, for a disassembly of a screenful."""
-
-
-@dataclass(frozen=True, slots=True)
-class FaultSpan:
-    """One fault of the cursor's line of history. Times are virtual nanoseconds."""
-
-    number: int
-    """Its place among all faults that began, counted from 0."""
-    fault: Fault
-    begin_ns: int
-    end_ns: int | None
-    """None: it is not known to end. Equal to the beginning for one that happens in a moment."""
-
-    def active_at(self, vns: int) -> bool:
-        """Is it in effect at virtual time `vns`?"""
-        return self.begin_ns <= vns and (self.end_ns is None or vns < self.end_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +51,8 @@ class ClusterView:
     """How every property stands at the cursor."""
     links: tuple[LinkView, ...] = ()
     """Every direction between machines with a network device, by sender, then by receiver; empty without a network."""
+    in_flight: tuple[PacketInFlight, ...] = ()
+    """The packets on their way, the next to arrive first, as far as a picture has room for them."""
     coverage: tuple[bytes | None, ...] = ()
     """The 65536 counters of each machine's SDK coverage map; None for one that uses none. Empty: not asked for."""
     events: EventLog = field(default_factory=EventLog)
@@ -109,6 +96,8 @@ class SessionView:
     log: tuple[tuple[int, int, str], ...]
     """(time, machine, line) of what the machines logged up to the cursor."""
     marks: dict[str, Moment]
+    mark_notes: dict[str, str]
+    """Of those marks that have one."""
     quantum_ns: int
     focus: int
     step_ns: int
@@ -136,4 +125,4 @@ class SessionView:
         return branch in self.line and position <= self.line[branch]
 
 
-__all__ = ["CODE_BYTES", "ClusterView", "Failure", "FaultSpan", "LinkView", "MachineView", "SessionView"]
+__all__ = ["CODE_BYTES", "ClusterView", "Failure", "LinkView", "MachineView", "SessionView"]

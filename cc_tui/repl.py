@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 
 from cc_tui import diagnostics
-from cc_tui.commands.completion import Names, complete
-from cc_tui.commands.language import goes_on, logical_lines
+from cc_tui.commands.bench import unsaved_text
+from cc_tui.commands.completion import complete, names_in
+from cc_tui.commands.language import goes_on, logical_lines, quote
 from cc_tui.console_text import safe_line
 from cc_tui.diagnostics import ExitCode
 from cc_tui.places import state_dir
@@ -33,17 +35,18 @@ if TYPE_CHECKING:
     from prompt_toolkit.document import Document
     from prompt_toolkit.history import History
 
+    from cc_tui.commands.completion import Names
     from cc_tui.session import Session
 
 HISTORY_FILE = "repl-history"
-SYMBOLS_MAX = 50
-"""Symbols offered at once."""
 BANNER = "help lists the commands, help COMMAND explains one; ctrl+c cancels, ctrl+d leaves"
 
 
-def run_repl(session: Session, *, kernel: str | None, is_recorded: bool) -> int:
-    """Read lines at the terminal until somebody leaves. `is_recorded`: nothing is lost by leaving."""
+def run_repl(session: Session, *, kernel: str | None, is_recorded: bool, at: str | None = None) -> int:
+    """Read lines at the terminal until somebody leaves. `is_recorded`: nothing is lost by leaving. `at`: from where."""
     with session:
+        if at is not None:
+            session.execute(f"goto {quote(at)}")
         repl = Repl(session, is_recorded=is_recorded)
         if kernel is not None:
             threading.Thread(target=repl.load_symbols, args=(kernel,), name="symbols", daemon=True).start()
@@ -73,16 +76,7 @@ class Repl:
 
     def names(self) -> Names:
         """What can be named now."""
-        view = self._session.view
-        symbols = self._symbols
-        return Names(
-            vms=len(view.instrets),
-            branches=tuple(branch.name for branch in view.branches),
-            marks=tuple(view.marks),
-            moments=tuple(str(moment) for moment in view.marks.values()),
-            properties=tuple(result.name for result in view.cluster.properties),
-            symbols=lambda prefix: [] if symbols is None else symbols.completions(prefix, SYMBOLS_MAX),
-        )
+        return names_in(self._session.view, self._symbols)
 
     def run(self) -> None:
         """Until somebody leaves."""
@@ -122,8 +116,7 @@ class Repl:
         unsaved = self._session.view.unsaved_inputs
         if not unsaved or self._is_recorded:
             return True
-        what = "an input or branch is" if unsaved == 1 else f"{unsaved} inputs and branches are"
-        diagnostics.note(f"{what} not saved; `save FILE` keeps this session as a script")
+        diagnostics.note(f"{unsaved_text(unsaved)} not saved; `save FILE` keeps this session as a script")
         try:
             answer = PromptSession[str]().prompt("leave all the same? [y/N] ")
         except (KeyboardInterrupt, EOFError):
@@ -141,6 +134,14 @@ class _Completer(Completer):
             yield Completion(text, start - len(line), display_meta=safe_line(about))
 
 
+class _KeptHistory(FileHistory):
+    """A full disk costs lines of the history, not the conversation."""
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)
+
+
 def _history() -> History:
     """Kept in the state directory, or in memory where that cannot be written."""
     directory = Path(state_dir())
@@ -150,7 +151,7 @@ def _history() -> History:
         path.touch(mode=0o600)
     except OSError:
         return InMemoryHistory()
-    return FileHistory(str(path)) if os.access(path, os.W_OK) else InMemoryHistory()
+    return _KeptHistory(str(path)) if os.access(path, os.W_OK) else InMemoryHistory()
 
 
 __all__ = ["Repl", "run_repl"]

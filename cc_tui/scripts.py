@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from cc_tui import diagnostics
 from cc_tui.commands.engine import reason
-from cc_tui.commands.language import CommandError
+from cc_tui.commands.language import CommandError, quote
 from cc_tui.console_text import safe_line
 from cc_tui.diagnostics import ExitCode
 from cc_tui.shell import Shell
@@ -22,19 +22,26 @@ if TYPE_CHECKING:
 STANDARD_INPUT = "-"
 
 
-def run_script(session: Session, script: str, *, as_json: bool = False) -> int:
-    """Carry out a script's lines as they come; FAILED if a property was broken that it did not say would be.
+def run_script(session: Session, script: str, *, as_json: bool = False, at: str | None = None) -> int:
+    """Carry out a script's lines as they come; FAILED if a property was broken that it did not say would be, ENGINE if
+    it is not recorded to the end.
+
+    at: the place from which on.
 
     Raises ChaosControlError for the first line that fails, KeyboardInterrupt.
     """
     name = "standard input" if script == STANDARD_INPUT else script
     with _opened(script) as lines, session:
+        if at is not None:
+            session.execute(f"goto {quote(at)}")
         shell = Shell(session, as_json=as_json)
         shell.run_lines(_read(lines, name), name)
         broken = sorted(session.broken())
     for property_name in broken:
         diagnostics.error(f"{name}: a property was broken: {safe_line(property_name)}")
-    return ExitCode.FAILED if broken else ExitCode.OK
+    if broken:
+        return ExitCode.FAILED
+    return ExitCode.ENGINE if session.recording_failed else ExitCode.OK
 
 
 @contextmanager

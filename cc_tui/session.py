@@ -16,19 +16,22 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cc_tui import diagnostics
 from cc_tui.commands import Answer, Bench, Command, CommandError, EngineCommand, Notice, carry_out, parse, parse_script
-from cc_tui.commands.engine import Pause, Source, Type
+from cc_tui.commands.engine import Focus, Pause, Source, Type
 from cc_tui.looker import Looker
 from cc_tui.pictures import CODE_BYTES, MachineView, SessionView
 from chaoscontrol.errors import ChaosControlError
+from chaoscontrol.oracle import At
 from chaoscontrol.registers import Registers
-from chaoscontrol.timetravel import CancelledError, Failure, Moment, Multiverse, Position, Witness
+from chaoscontrol.timetravel import CancelledError, Failure, Multiverse, Position, Witness, read_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from cc_tui.about import About
     from chaoscontrol.recording import Recorder
-    from chaoscontrol.timetravel import ForetoldBranch
+    from chaoscontrol.timetravel import ForetoldBranch, Mark
 
 PUBLISH_S = 0.05
 """Least time between two pictures while something is under way."""
@@ -38,6 +41,10 @@ SLICE_S = 0.03
 SLICE_NS_MIN = 100_000
 CLOSE_LOOK_S = 0.5
 """Least time between two looks at properties and coverage while something is under way."""
+READ_AHEAD_AFTER_S = 0.3
+"""How long nobody asks for anything before what a recording tells is lived through."""
+READ_AHEAD_S_MAX = 300.0
+"""What that may take altogether: a laptop is not to be kept warm for a recording of days."""
 POWER_CUT = "power off"
 
 
@@ -94,11 +101,16 @@ class Session:
         recorder: "Recorder | None" = None,
         attended: bool = True,
         kernel: str | None = None,
+        initrd: str | None = None,
+        about: "About | None" = None,
+        reads_ahead: bool = False,
         **multiverse: int,
     ) -> None:
         """`recorder` is closed with the session. `attended`: is somebody there to pause a run?
 
-        `kernel`: the file whose symbols name addresses. `multiverse`: what Multiverse takes besides these.
+        `kernel`: the file whose symbols name addresses; `initrd`: the one whose programs have symbols and source lines.
+        `about`: where the cluster comes from. `reads_ahead`: while nobody asks for anything, live through what was
+        foretold, so that jumps there are short. `multiverse`: what Multiverse takes besides these.
 
         Raises ChaosControlError.
         """
@@ -107,7 +119,15 @@ class Session:
         self._multiverse = Multiverse(cluster, witness, **multiverse)
         self._looker = Looker(cluster)
         self._bench = Bench(
-            self._multiverse, cluster.config.quantum_ns, self._notify, heading, attended=attended, kernel=kernel
+            self._multiverse,
+            cluster.config.quantum_ns,
+            self._notify,
+            heading,
+            attended=attended,
+            kernel=kernel,
+            network=getattr(cluster, "network", None),
+            about=about,
+            initrd=initrd,
         )
         self._subscribers: list[Callable[[Event], None]] = []
         self._jobs: deque[_Job] = deque()
@@ -116,7 +136,12 @@ class Session:
         self._busy: EngineCommand | None = None
         self._cancelling = False
         self._resting = False
-        self._unanswered = 0
+        self._reading_left_s = READ_AHEAD_S_MAX if reads_ahead else 0.0
+        self._may_read = reads_ahead
+        """May something be left to read ahead?"""
+        self._unanswered = deque[EngineCommand]()
+        """Commands whose outcome has not been published: the one under way and those that wait."""
+        self._at_work_since_s = 0.0
         self._crash: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._watch = _Watch()
@@ -125,10 +150,14 @@ class Session:
         self._slice_ns = SLICE_NS_MIN
         self.view = self._picture(at_rest=True)
         """The latest picture."""
+        self.asked = Future[None]()
+        """Of the command that was posted last: when it is done, all are."""
+        self.asked.set_result(None)
         self._multiverse.watch(self._moved)
-        self._marks_recorded = set[str]()
         self._known_broken = set[str]()
         """Properties that were broken before this session began."""
+        self._unjudged = set[At]()
+        """Where something had happened before it began that was not judged: what that breaks was broken then."""
         if recorder is not None:
             recorder.on_error = self._warn
             self._multiverse.observe(recorder)
@@ -151,12 +180,16 @@ class Session:
         """Have `callback` called with every event, from the engine's thread; it must return soon."""
         self._subscribers.append(callback)
 
-    def foretell(self, branches: "Sequence[ForetoldBranch]", marks: dict[str, Moment]) -> None:
-        """Take over a history for the known future, and marks in it; before start(). Raises ChaosControlError."""
-        self._multiverse.foretell(branches)
-        self._bench.marks.update(marks)
-        self._marks_recorded |= set(marks)
+    def foretell(
+        self, branches: "Sequence[ForetoldBranch]", marks: "Mapping[str, Mark]", deleted: "Iterable[str]" = ()
+    ) -> None:
+        """Take over a history for the known future, and marks in it; before start(). Raises ChaosControlError.
+
+        deleted: names of branches that are gone.
+        """
+        self._multiverse.foretell(branches, marks, deleted)
         self._known_broken = {failure.name for branch in branches for failure in branch.failures}
+        self._unjudged = {At(e.vns, e.vm, e.instret) for branch in branches for e in branch.unjudged}
         self.view = self._picture(at_rest=True)
 
     def start(self) -> None:
@@ -176,33 +209,33 @@ class Session:
         finally:
             self._cluster.close()
 
+    @property
+    def recording_failed(self) -> bool:
+        """Is what was to be recorded not recorded to the end?"""
+        return self._recorder is not None and self._recorder.failed is not None
+
     def _end_recording(self) -> None:
         if self._recorder is None:
             return
+        # Nobody looks at notices any more.
+        self._recorder.on_error = diagnostics.error
         try:
             if self._crash is None:
-                self._record_marks()
                 self._recorder.finish(self._multiverse)
         finally:
             self._recorder.close()
 
-    def _record_marks(self) -> None:
-        assert self._recorder is not None
-        for name, mark in self._bench.marks.items():
-            if name not in self._marks_recorded:
-                self._marks_recorded.add(name)
-                self._recorder.remark(mark.branch, mark.position, name, is_mark=True)
-
     def submit(self, command: EngineCommand) -> "Future[None]":
-        """Post a command; the future has its ChaosControlError. Pausing also cancels what is under way."""
+        """Post a command, to be carried out after those before it; the future has its ChaosControlError."""
         job = _Job(command, Future())
-        if isinstance(command, Pause):
-            self.cancel()
         with self._wake:
             if self._crash is None:
+                if not self._unanswered:
+                    self._at_work_since_s = time.monotonic()
                 self._jobs.append(job)
                 self._resting = False
-                self._unanswered += 1
+                self._unanswered.append(command)
+                self.asked = job.done
                 self._wake.notify()
         if self._crash is not None and not job.done.done():
             job.done.set_exception(self._crash)
@@ -213,11 +246,17 @@ class Session:
         with self._wake:
             dropped, self._jobs = self._jobs, deque()
             self._cancelling = self._busy is not None
-            self._unanswered -= len(dropped)
+            for _ in dropped:
+                self._unanswered.pop()
         for job in dropped:
             job.done.set_exception(CancelledError("cancelled"))
         if self._cancelling:
             self._multiverse.cancel()
+
+    def stop(self) -> "Future[None]":
+        """Stop the command under way, forget those that wait, and stop running."""
+        self.cancel()
+        return self.submit(Pause())
 
     @property
     def busy(self) -> bool:
@@ -225,11 +264,34 @@ class Session:
         with self._wake:
             return self._busy is not None or bool(self._jobs)
 
+    def was_at_work(self, time_s: float) -> bool:
+        """Could somebody see, at a time of the monotonic clock, that commands are under way that still are?"""
+        with self._wake:
+            return bool(self._unanswered) and time_s - self._at_work_since_s >= PROGRESS_AFTER_S
+
+    @property
+    def focus(self) -> int:
+        """The machine in focus when every command is carried out."""
+        with self._wake:
+            asked = [command.machine for command in self._unanswered if isinstance(command, Focus)]
+        return next((vm for vm in reversed(asked) if vm < len(self.view.instrets)), self.view.focus)
+
+    @property
+    def unsaved_inputs(self) -> int:
+        """Inputs and branches that no saved script has, with those that are asked for and not yet made."""
+        with self._wake:
+            return self.view.unsaved_inputs + sum(command.acts for command in self._unanswered)
+
     @property
     def idle(self) -> bool:
         """Has every command been carried out, published and answered? Then nothing but a run can change the view."""
         with self._wake:
-            return self._resting or (self._bench.running and self._unanswered == 0)
+            return self._resting or (self._bench.running and not self._unanswered)
+
+    @property
+    def has_read_ahead(self) -> bool:
+        """Is nothing left to read ahead, as far as that is known?"""
+        return not self._may_read
 
     def execute(self, line: str) -> None:
         """Carry out a line of the command language and wait for it. Raises ChaosControlError."""
@@ -264,8 +326,10 @@ class Session:
     def broken(self) -> set[str]:
         """Properties broken on any branch that the script did not say would be; only while nothing is under way."""
         multiverse = self._multiverse
-        names = {failure.name for branch in multiverse.branches() for failure in multiverse.failures(branch.name)}
-        names |= {failure.name for failure in self.view.cluster.failures}
+        failures = [failure for branch in multiverse.branches() for failure in multiverse.failures(branch.name)]
+        names = {
+            failure.name for failure in (*failures, *self.view.cluster.failures) if failure.at not in self._unjudged
+        }
         return names - self._bench.expected_failures - self._known_broken
 
     # ---- the engine's thread ----------------------------------------------------------------------------------------
@@ -286,6 +350,8 @@ class Session:
             while (job := self._next_job()) is not None:
                 if isinstance(job, _Job):
                     self._do(job)
+                elif not self._bench.running:
+                    self._read_ahead()
                 else:
                     self._run_slice()
         except BaseException as error:
@@ -298,7 +364,7 @@ class Session:
             self._emit(Crashed(error))
 
     def _next_job(self) -> "_Job | bool | None":
-        """A command, or True: run on, or None: the end. Waits while there is nothing to do."""
+        """A command, or True: run on, or read ahead, or None: the end. Waits while there is nothing to do."""
         with self._wake:
             while not self._closing:
                 if self._jobs:
@@ -306,8 +372,10 @@ class Session:
                     self._busy, self._cancelling = job.command, False
                     return job
                 if not self._bench.running:
+                    # Reading ahead changes nothing that can be seen: it is rest as well.
                     self._resting = True
-                    self._wake.wait()
+                    if not self._wake.wait(READ_AHEAD_AFTER_S if self._may_read else None):
+                        return True
                     self._resting = False
                 elif (delay_s := self._ahead_s()) > 0:
                     self._wake.wait(delay_s)
@@ -317,7 +385,9 @@ class Session:
 
     def _do(self, job: _Job) -> None:
         was_running = self._bench.running
+        self._may_read = self._reading_left_s > 0
         self._watch.begin(self._multiverse)
+        self._bench.doing = ""
         error: ChaosControlError | None = None
         try:
             try:
@@ -329,7 +399,6 @@ class Session:
             if self._bench.running and (not was_running or job.command.moves):
                 self._start_pacing()
             if self._recorder is not None:
-                self._record_marks()
                 self._recorder.flush()
             if self._watch.reported:
                 self._emit(Finished())
@@ -343,11 +412,13 @@ class Session:
         else:
             job.done.set_exception(error)
         with self._wake:
-            self._unanswered -= 1
+            self._unanswered.popleft()
 
     def _moved(self) -> None:
         """Called by the multiverse after every segment."""
         now = time.monotonic()
+        if self._recorder is not None:
+            self._recorder.flush_if_due()
         if self._busy is None:
             if self._jobs or self._closing:
                 self._multiverse.cancel()
@@ -355,10 +426,25 @@ class Session:
             # The cancel came before the command had begun to move.
             self._multiverse.cancel()
         elif now - self._watch.begun_s >= PROGRESS_AFTER_S and now - self._watch.reported_s >= PUBLISH_S:
-            self._emit(self._watch.progress(self._busy.text, self._multiverse, now))
+            self._emit(self._watch.progress(self._busy.text, self._bench.doing, self._multiverse, now))
             if self._multiverse.at_end and not self._multiverse.in_throwaway:
                 # Going where nobody has been: what the consoles say is worth seeing on the way.
                 self._publish(at_rest=False)
+
+    def _read_ahead(self) -> None:
+        """Until there is a command, or nothing is left to read."""
+        end_s = time.monotonic() + self._reading_left_s
+        try:
+            self._may_read = read_ahead(
+                self._multiverse, lambda: bool(self._jobs) or self._closing or time.monotonic() >= end_s
+            )
+        except ChaosControlError as error:
+            # Whoever goes there is told again; until then the histories can be walked in.
+            end_s = 0.0
+            if self._bench.attended:
+                self._notify(Notice(f"what was recorded does not repeat itself: {error}", "warning"))
+        self._reading_left_s = end_s - time.monotonic()
+        self._may_read = self._may_read and self._reading_left_s > 0
 
     # ---- running ----------------------------------------------------------------------------------------------------
 
@@ -451,7 +537,8 @@ class Session:
             inputs=tuple(multiverse.inputs()),
             endings=tuple(multiverse.endings()),
             log=tuple(multiverse.machine_log()),
-            marks=dict(bench.marks),
+            marks=bench.marks,
+            mark_notes={name: mark.note for name, mark in multiverse.marks.items() if mark.note},
             quantum_ns=bench.quantum_ns,
             focus=bench.focus,
             step_ns=bench.step_ns,
@@ -536,15 +623,15 @@ class _Watch:
             self._work, self._work_s = work, now
         return self._rate
 
-    def progress(self, text: str, multiverse: Multiverse, now: float) -> Progress:
+    def progress(self, text: str, doing: str, multiverse: Multiverse, now: float) -> Progress:
         self.reported_s, self.reported = now, True
         vns, target_vns = multiverse.position.vns, multiverse.target_vns
         if vns < self._from_vns:
             # It went back to a keyframe: what remains counts from there.
             self._from_vns = vns
-        span_ns = 0 if target_vns is None else target_vns - self._from_vns
+        span_ns = 0 if target_vns is None or doing else target_vns - self._from_vns
         fraction = min(max((vns - self._from_vns) / span_ns, 0.0), 1.0) if span_ns > 0 else None
-        return Progress(text, fraction, vns, self.rate(multiverse))
+        return Progress(f"{text}: {doing}" if doing else text, fraction, vns, self.rate(multiverse))
 
 
 __all__ = ["Crashed", "Event", "Finished", "MachineView", "Progress", "Session", "SessionView"]

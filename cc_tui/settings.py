@@ -8,7 +8,6 @@ step = "250us"           # what `s` and `S` move by
 "time.step" = "s,f10"    # ids as the help shows them
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from cc_tui.commands.bench import STEP_NS
 from cc_tui.commands.language import CommandError, parse_duration, parse_speed
 from cc_tui.places import config_dir
 from chaoscontrol.errors import UsageError
+from chaoscontrol.texts import read_toml
 
 THEMES = ("dark", "light")
 
@@ -41,13 +41,13 @@ def load_settings(path: Path | None = None, *, quantum_ns: int = 100_000) -> Set
     path = Path(config_dir()) / "config.toml" if path is None else path
     where = str(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_toml(path.read_bytes())
     except FileNotFoundError:
         return Settings(where=where)
     except OSError as error:
         raise UsageError(error.strerror or str(error), where=where) from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"not TOML: {error}", where=where) from None
+    except ValueError as error:
+        raise UsageError(str(error), where=where) from None
     return _read(table, where, quantum_ns)
 
 

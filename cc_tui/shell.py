@@ -68,6 +68,10 @@ class Shell:
             command = parse(text, quantum_ns=self.session.quantum_ns)
             if command is not None:
                 self._carry_out(command, where)
+        except KeyboardInterrupt:
+            if self._answers:  # what was known by then
+                self._print(text.strip(), where, as_json=as_json)
+            raise
         except ChaosControlError as error:
             diagnostics.end_transient()
             if as_json:
@@ -149,7 +153,7 @@ class Shell:
                 diagnostics.transient(f"running at {_place(self.session.view)}; ctrl+c pauses")
                 self._pause_a_little()
         except KeyboardInterrupt:
-            self._wait(self.session.submit(Pause()), Pause())
+            self._wait(self.session.stop(), Pause())
         diagnostics.end_transient()
         self._drain()
         self._echo(before, self.session.view)

@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from chaoscontrol.errors import UsageError
-from chaoscontrol.images import DEFAULT_KERNEL, image_path
+from chaoscontrol.images import kernel_symbols_path
 from chaoscontrol.symbols.table import SymbolTable
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ __all__ = ["SymbolTable", "load_layout", "load_symbols"]
 @functools.lru_cache(maxsize=1)
 def load_symbols(kernel: str) -> SymbolTable:
     """The symbols of a kernel file, empty if there are none. Reading takes a while, and is done once."""
-    from chaoscontrol.symbols.elf import read_symbols  # not needed to begin with
+    from chaoscontrol.symbols.elf import ElfImage  # not needed to begin with
+    from chaoscontrol.symbols.programs import binary_of
 
     try:
-        return read_symbols(image_path(f"{DEFAULT_KERNEL}.sym") if kernel == image_path(DEFAULT_KERNEL) else kernel)
+        return binary_of(ElfImage(kernel_symbols_path(kernel))).symbols
     except UsageError:
         return SymbolTable(())
 

@@ -108,7 +108,7 @@ def _make_hello(work: Path, jobs: int) -> dict[str, bytes]:
 def guest_files(work: Path) -> list[pack.Entry]:
     """What an image of several programs carries besides its own: the agent. Its /init is make_init()'s."""
     programs.build("agent", work)
-    return [pack.regular("sbin/cc-agent", (work / "agent").read_bytes(), 0o755), pack.directory("data")]
+    return [pack.regular("sbin/cc-agent", (work / "agent").read_bytes(), 0o755)]
 
 
 def make_init(work: Path) -> bytes:
@@ -128,6 +128,7 @@ def _make_tools(work: Path, jobs: int) -> dict[str, bytes]:
     programs.build("cc-sdk", work)
     files = [
         *guest_files(work),
+        pack.directory("data"),  # where init mounts the disk
         pack.regular("bin/cc-sdk", (work / "cc-sdk").read_bytes(), 0o755),
         pack.regular("bin/busybox", BUSYBOX.read_bytes(), 0o755),
         *(pack.symlink(f"bin/{applet}", "busybox") for applet in _applets()),

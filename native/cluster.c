@@ -6,77 +6,27 @@
  * has no effect.  A machine that is halted is not run before its next event; its virtual time is brought up when the
  * call ends.  When all are halted, the ticks until the first event are skipped: nothing is sent in them.
  */
-#include "net/fabric.h"
+#include "cluster.h"
 #include "pages.h"
 
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define QUANTUM_NS_MIN UINT64_C(1000)
 #define QUANTUM_NS_MAX UINT64_C(1000000000000)
-#define THREADS_MAX 256u
-#define VNS_MAX (UINT64_C(1) << 62)
 /* A call returns about ten times a second, for the caller to look around.  No effect on the guests. */
 #define CALL_INSNS (UINT64_C(1) << 24)
 #define CALL_TICKS 50000u
 /* Waking a thread costs some 10 us; a machine with less to do in a tick is not worth it. */
 #define SHARE_INSNS 20000u
 
-struct node {
-    cc_machine *m;
-    uint64_t wake;             /* nothing happens in it before; 0: unknown */
-    uint64_t last_insns;       /* that it ran when it ran last */
-    cc_stop stop;              /* why it stopped last */
-    cc_stop hit;               /* the first event asked for; kind CC_STOP_NONE: none */
-    int rc;
-    bool cancelled;
-};
-
-struct job {
-    uint64_t vns, instret;
-    uint32_t stop_at;
-    bool exact;                /* end at the first event */
-};
-
-struct pool {
-    pthread_mutex_t lock;
-    pthread_cond_t work, done;
-    pthread_t thread[THREADS_MAX];
-    uint32_t threads;          /* started */
-    struct job job;
-    uint32_t next, count;      /* of due[] */
-    uint32_t busy;
-    bool quit;
-};
-
-struct tap {
-    uint8_t *data;
-    size_t size, cap, max;
-    uint64_t lost;
-};
-
-struct cc_cluster {
-    uint32_t n, threads;
-    uint64_t vns, quantum;
-    uint32_t cancel;           /* written by other threads: __atomic_* only */
-    struct cc_fabric *fabric;
-    struct node *node;
-    cc_machine **machines;
-    uint32_t *due;             /* nodes to run in this tick */
-    struct pool pool;
-    struct tap tap;
-    char error[512];
-};
-
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
 
-__attribute__((format(printf, 3, 4)))
-static int fail(cc_cluster *c, int code, const char *fmt, ...)
+int cc_cluster_fail(cc_cluster *c, int code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -97,7 +47,7 @@ static bool is_final(int32_t kind)
            || kind == CC_STOP_POWER_OFF;
 }
 
-static void node_run(cc_cluster *c, struct node *nd, const struct job *job)
+static void node_run(cc_cluster *c, struct cc_node *nd, const struct cc_job *job)
 {
     cc_machine *m = nd->m;
     const uint64_t before = m->instret;
@@ -128,11 +78,11 @@ static void node_run(cc_cluster *c, struct node *nd, const struct job *job)
 /* Take machines until none is left; called and returns with the lock held. */
 static void work_off(cc_cluster *c)
 {
-    struct pool *p = &c->pool;
+    struct cc_pool *p = &c->pool;
     p->busy++;
     while (p->next < p->count) {
-        struct node *nd = &c->node[c->due[p->next++]];
-        const struct job job = p->job;
+        struct cc_node *nd = &c->node[c->due[p->next++]];
+        const struct cc_job job = p->job;
         pthread_mutex_unlock(&p->lock);
         node_run(c, nd, &job);
         pthread_mutex_lock(&p->lock);
@@ -144,7 +94,7 @@ static void work_off(cc_cluster *c)
 static void *worker(void *arg)
 {
     cc_cluster *c = arg;
-    struct pool *p = &c->pool;
+    struct cc_pool *p = &c->pool;
     pthread_mutex_lock(&p->lock);
     while (!p->quit) {
         if (p->next < p->count)
@@ -165,9 +115,9 @@ static bool pays(const cc_cluster *c, uint32_t count)
 }
 
 /* Run the nodes of due[].  With fewer threads than asked for, if the host refuses them, it takes longer. */
-static void run_due(cc_cluster *c, uint32_t count, const struct job *job)
+static void run_due(cc_cluster *c, uint32_t count, const struct cc_job *job)
 {
-    struct pool *p = &c->pool;
+    struct cc_pool *p = &c->pool;
     if (c->threads == 1 || count < 2 || !pays(c, count)) {
         for (uint32_t i = 0; i < count; i++)
             node_run(c, &c->node[c->due[i]], job);
@@ -191,16 +141,14 @@ static void run_due(cc_cluster *c, uint32_t count, const struct job *job)
 }
 
 /* ---- ticks ------------------------------------------------------------------------------------------------------------- */
-static void tap_frame(void *arg, const struct cc_frame *f, uint32_t dst, uint64_t arrival, uint32_t fate);
-
-static void switch_frames(cc_cluster *c, uint64_t end, uint64_t arrive_min)
+void cc_cluster_switch(cc_cluster *c, uint64_t end, uint64_t arrive_min)
 {
-    cc_fabric_switch(c->fabric, c->machines, end, arrive_min, c->tap.max ? tap_frame : NULL, c);
+    cc_fabric_switch(c->fabric, c->machines, end, arrive_min, c->capture.max ? cc_capture_frame : NULL, c);
     for (uint32_t i = 0; i < c->n; i++)
         c->node[i].wake = min_u64(c->node[i].wake, cc_quiet_until(c->machines[i]));
 }
 
-static uint64_t tick_end(const cc_cluster *c)
+uint64_t cc_cluster_tick_end(const cc_cluster *c)
 {
     return (c->vns / c->quantum + 1) * c->quantum;
 }
@@ -211,7 +159,7 @@ static uint64_t next_vns(const cc_cluster *c)
     uint64_t next = CC_NEVER;
     for (uint32_t i = 0; i < c->n && next > c->vns; i++)
         next = min_u64(next, c->node[i].wake);
-    if (next < tick_end(c))
+    if (next < cc_cluster_tick_end(c))
         return next;
     /* A machine that was run alone may have sent something later than now. */
     struct cc_frame f;
@@ -229,7 +177,7 @@ static bool skip_ticks(cc_cluster *c, uint64_t horizon)
     const uint64_t next = next_vns(c);
     if (next == CC_NEVER && horizon == CC_NEVER)
         return false;
-    if (next >= tick_end(c))
+    if (next >= cc_cluster_tick_end(c))
         c->vns = min_u64(horizon, next / c->quantum * c->quantum);
     return true;
 }
@@ -246,11 +194,11 @@ static uint32_t collect_due(cc_cluster *c, uint64_t vns, int32_t except)
 /* One tick, or the part of it up to the horizon or the exact stop.  False if it was left unfinished: cancelled, failed. */
 static bool run_tick(cc_cluster *c, const cc_cluster_until *until, uint64_t *insns)
 {
-    uint64_t end = min_u64(tick_end(c), until->vns);
+    uint64_t end = min_u64(cc_cluster_tick_end(c), until->vns);
     const bool exact = until->machine >= 0;
     if (exact) {
-        struct node *nd = &c->node[until->machine];
-        const struct job job = {.vns = end, .instret = until->instret, .stop_at = until->stop_at, .exact = true};
+        struct cc_node *nd = &c->node[until->machine];
+        const struct cc_job job = {.vns = end, .instret = until->instret, .stop_at = until->stop_at, .exact = true};
         if (nd->wake < end || nd->m->instret >= until->instret)
             node_run(c, nd, &job);
         if (nd->rc || nd->cancelled)
@@ -260,33 +208,33 @@ static bool run_tick(cc_cluster *c, const cc_cluster_until *until, uint64_t *ins
         if (nd->hit.kind != CC_STOP_NONE && !is_final(nd->hit.kind))
             end = min_u64(end, nd->hit.vns > c->vns ? nd->hit.vns : c->vns);
     }
-    const struct job job = {.vns = end, .instret = CC_NEVER, .stop_at = exact ? 0 : until->stop_at};
+    const struct cc_job job = {.vns = end, .instret = CC_NEVER, .stop_at = exact ? 0 : until->stop_at};
     const uint32_t count = collect_due(c, end, exact ? until->machine : -1);
     run_due(c, count, &job);
     for (uint32_t i = 0; i < count; i++) {
-        const struct node *nd = &c->node[c->due[i]];
+        const struct cc_node *nd = &c->node[c->due[i]];
         if (nd->rc || nd->cancelled)
             return false;
         *insns += nd->last_insns;
     }
-    const bool whole = end == tick_end(c);
+    const bool whole = end == cc_cluster_tick_end(c);
     c->vns = end;
     if (whole)
-        switch_frames(c, end, end);
+        cc_cluster_switch(c, end, end);
     return true;
 }
 
 /* The first of the events that were hit, by time, then by machine; NULL if none. */
-static const struct node *first_hit(const cc_cluster *c)
+static const struct cc_node *first_hit(const cc_cluster *c)
 {
-    const struct node *first = NULL;
+    const struct cc_node *first = NULL;
     for (uint32_t i = 0; i < c->n; i++)
         if (c->node[i].hit.kind != CC_STOP_NONE && (!first || c->node[i].hit.vns < first->hit.vns))
             first = &c->node[i];
     return first;
 }
 
-static void report(const cc_cluster *c, const struct node *nd, int32_t kind, cc_cluster_stop *stop)
+static void report(const cc_cluster *c, const struct cc_node *nd, int32_t kind, cc_cluster_stop *stop)
 {
     memset(stop, 0, sizeof *stop);
     stop->kind = kind;
@@ -305,7 +253,7 @@ static void report(const cc_cluster *c, const struct node *nd, int32_t kind, cc_
 static void catch_up(cc_cluster *c)
 {
     for (uint32_t i = 0; i < c->n; i++) {
-        struct node *nd = &c->node[i];
+        struct cc_node *nd = &c->node[i];
         if (nd->m->dev.dead_kind != CC_STOP_NONE || nd->rc)
             continue;
         const cc_until until = {.instret = CC_NEVER, .vns = c->vns, .exits = CC_NEVER};
@@ -341,11 +289,11 @@ static int run_ticks(cc_cluster *c, const cc_cluster_until *until, cc_cluster_st
                 if (c->node[i].rc) {
                     stop->kind = CC_STOP_ERROR;
                     stop->machine = (int32_t)i;
-                    return fail(c, c->node[i].rc, "machine %u: %s", i, cc_error(c->node[i].m));
+                    return cc_cluster_fail(c, c->node[i].rc, "machine %u: %s", i, cc_error(c->node[i].m));
                 }
             return CC_OK;
         }
-        const struct node *hit = first_hit(c);
+        const struct cc_node *hit = first_hit(c);
         if (hit) {
             report(c, hit, 0, stop);
             return CC_OK;
@@ -361,12 +309,12 @@ int cc_cluster_run(cc_cluster *c, const cc_cluster_until *until, cc_cluster_stop
     stop->kind = CC_STOP_ERROR;
     stop->machine = -1;
     if (until->machine >= 0 && (uint32_t)until->machine >= c->n)
-        return fail(c, CC_EINVAL, "there is no machine %d; the cluster has 0 to %u", until->machine, c->n - 1);
-    if (until->vns < c->vns || (until->vns > VNS_MAX && until->vns != CC_NEVER))
-        return fail(c, CC_EINVAL, "the cluster is at %llu ns and cannot be run to %llu ns", (unsigned long long)c->vns,
+        return cc_cluster_fail(c, CC_EINVAL, "there is no machine %d; the cluster has 0 to %u", until->machine, c->n - 1);
+    if (until->vns < c->vns || (until->vns > CC_CLUSTER_VNS_MAX && until->vns != CC_NEVER))
+        return cc_cluster_fail(c, CC_EINVAL, "the cluster is at %llu ns and cannot be run to %llu ns", (unsigned long long)c->vns,
                     (unsigned long long)until->vns);
     for (uint32_t i = 0; i < c->n; i++) {
-        struct node *nd = &c->node[i];
+        struct cc_node *nd = &c->node[i];
         nd->wake = 0;              /* the host may have changed anything */
         nd->hit.kind = CC_STOP_NONE;
         nd->rc = CC_OK;
@@ -434,17 +382,17 @@ int cc_cluster_state_load(cc_cluster *c, const uint8_t *src, size_t size)
 {
     struct cc_fabric head;
     if (size != cc_cluster_state_size(c))
-        return fail(c, CC_EINVAL, "a cluster's state of %zu bytes: this one's has %zu", size, cc_cluster_state_size(c));
+        return cc_cluster_fail(c, CC_EINVAL, "a cluster's state of %zu bytes: this one's has %zu", size, cc_cluster_state_size(c));
     memcpy(&head, src + sizeof c->vns, offsetof(struct cc_fabric, link));
     if (head.n != c->n || head.quantum_ns != c->quantum || head.changes_max != c->fabric->changes_max
         || head.changes > head.changes_max)
-        return fail(c, CC_EINVAL, "the state is of another cluster: machines or ticks differ");
+        return cc_cluster_fail(c, CC_EINVAL, "the state is of another cluster: machines or ticks differ");
     const uint8_t *changes = src + size - head.changes_max * sizeof(struct cc_link_change);
     for (uint32_t i = 0; i < head.changes; i++) {
         struct cc_link_change change;
         memcpy(&change, changes + i * sizeof change, sizeof change);
         if (change.link >= (uint64_t)c->n * c->n)
-            return fail(c, CC_EINVAL, "the state is damaged: it changes link %llu", (unsigned long long)change.link);
+            return cc_cluster_fail(c, CC_EINVAL, "the state is damaged: it changes link %llu", (unsigned long long)change.link);
     }
     memcpy(&c->vns, src, sizeof c->vns);
     memcpy(c->fabric, src + sizeof c->vns, cc_fabric_size(c->n));
@@ -457,32 +405,32 @@ void cc_cluster_reseed(cc_cluster *c, uint64_t branch)
 }
 
 /* ---- links --------------------------------------------------------------------------------------------------------------- */
-static int check_link(cc_cluster *c, uint32_t src, uint32_t dst)
+int cc_cluster_check_link(cc_cluster *c, uint32_t src, uint32_t dst)
 {
     if (src >= c->n || dst >= c->n)
-        return fail(c, CC_EINVAL, "there is no machine %u; the cluster has 0 to %u", src >= c->n ? src : dst, c->n - 1);
+        return cc_cluster_fail(c, CC_EINVAL, "there is no machine %u; the cluster has 0 to %u", src >= c->n ? src : dst, c->n - 1);
     if (src == dst)
-        return fail(c, CC_EINVAL, "machine %u has no link to itself", src);
+        return cc_cluster_fail(c, CC_EINVAL, "machine %u has no link to itself", src);
     return CC_OK;
 }
 
 int cc_link_set(cc_cluster *c, uint32_t src, uint32_t dst, const cc_link_params *p)
 {
     const char *wrong = cc_link_params_check(p);
-    if (check_link(c, src, dst))
+    if (cc_cluster_check_link(c, src, dst))
         return CC_EINVAL;
     if (wrong)
-        return fail(c, CC_EINVAL, "link %u to %u: %s", src, dst, wrong);
+        return cc_cluster_fail(c, CC_EINVAL, "link %u to %u: %s", src, dst, wrong);
     if (cc_fabric_set(c->fabric, src * c->n + dst, c->vns, p))
         return CC_OK;
-    switch_frames(c, c->vns, tick_end(c));
+    cc_cluster_switch(c, c->vns, cc_cluster_tick_end(c));
     cc_fabric_set(c->fabric, src * c->n + dst, c->vns, p);
     return CC_OK;
 }
 
 int cc_link_get(cc_cluster *c, uint32_t src, uint32_t dst, cc_link_params *p)
 {
-    if (check_link(c, src, dst))
+    if (cc_cluster_check_link(c, src, dst))
         return CC_EINVAL;
     *p = *cc_fabric_get(c->fabric, src * c->n + dst);
     return CC_OK;
@@ -490,7 +438,7 @@ int cc_link_get(cc_cluster *c, uint32_t src, uint32_t dst, cc_link_params *p)
 
 int cc_link_count(cc_cluster *c, uint32_t src, uint32_t dst, cc_link_counters *out)
 {
-    if (check_link(c, src, dst))
+    if (cc_cluster_check_link(c, src, dst))
         return CC_EINVAL;
     *out = c->fabric->link[src * c->n + dst].count;
     return CC_OK;
@@ -499,73 +447,9 @@ int cc_link_count(cc_cluster *c, uint32_t src, uint32_t dst, cc_link_counters *o
 int cc_port_count(cc_cluster *c, uint32_t i, cc_port_counters *out)
 {
     if (i >= c->n)
-        return fail(c, CC_EINVAL, "there is no machine %u; the cluster has 0 to %u", i, c->n - 1);
+        return cc_cluster_fail(c, CC_EINVAL, "there is no machine %u; the cluster has 0 to %u", i, c->n - 1);
     *out = c->fabric->port[i];
     return CC_OK;
-}
-
-/* ---- capture ------------------------------------------------------------------------------------------------------------- */
-static size_t padded(size_t size)
-{
-    return (size + 7) & ~(size_t)7;
-}
-
-static bool tap_room(struct tap *t, size_t need)
-{
-    if (t->size + need <= t->cap)
-        return true;
-    const size_t cap = min_u64(t->max, (t->cap ? 2 * t->cap : 65536) + need);
-    uint8_t *data = t->size + need <= cap ? realloc(t->data, cap) : NULL;
-    if (!data)
-        return false;
-    t->data = data;
-    t->cap = cap;
-    return true;
-}
-
-static void tap_frame(void *arg, const struct cc_frame *f, uint32_t dst, uint64_t arrival, uint32_t fate)
-{
-    struct tap *t = &((cc_cluster *)arg)->tap;
-    const cc_tap_record r = {.sent_vns = f->vns, .arrival_vns = arrival, .serial = f->serial, .src = f->src, .dst = dst,
-                             .size = f->size, .fate = fate};
-    const size_t need = sizeof r + padded(f->size);
-    if (!tap_room(t, need)) {
-        t->lost++;
-        return;
-    }
-    memset(t->data + t->size, 0, need);
-    memcpy(t->data + t->size, &r, sizeof r);
-    memcpy(t->data + t->size + sizeof r, f->data, f->size);
-    t->size += need;
-}
-
-void cc_tap_set(cc_cluster *c, size_t bytes_max)
-{
-    struct tap *t = &c->tap;
-    free(t->data);
-    memset(t, 0, sizeof *t);
-    t->max = bytes_max;
-}
-
-size_t cc_tap_take(cc_cluster *c, uint8_t *dst, size_t cap, uint64_t *lost)
-{
-    struct tap *t = &c->tap;
-    size_t size = 0;
-    while (size < t->size) {
-        cc_tap_record r;
-        memcpy(&r, t->data + size, sizeof r);
-        if (size + sizeof r + padded(r.size) > cap)
-            break;
-        size += sizeof r + padded(r.size);
-    }
-    if (size) {
-        memcpy(dst, t->data, size);
-        memmove(t->data, t->data + size, t->size - size);
-        t->size -= size;
-    }
-    *lost = t->lost;
-    t->lost = 0;
-    return size;
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------------------------- */
@@ -576,8 +460,8 @@ static int check_new(cc_machine *const *machines, uint32_t n, uint64_t quantum, 
     if (quantum < QUANTUM_NS_MIN || quantum > QUANTUM_NS_MAX)
         return snprintf(err, size, "a tick of %llu ns: must be %llu to %llu", (unsigned long long)quantum,
                         (unsigned long long)QUANTUM_NS_MIN, (unsigned long long)QUANTUM_NS_MAX);
-    if (threads < 1 || threads > THREADS_MAX)
-        return snprintf(err, size, "%u threads: must be 1 to %u", threads, THREADS_MAX);
+    if (threads < 1 || threads > CC_CLUSTER_THREADS_MAX)
+        return snprintf(err, size, "%u threads: must be 1 to %u", threads, CC_CLUSTER_THREADS_MAX);
     for (uint32_t i = 0; i < n; i++)
         if (machines[i]->cfg.machine_id != i)
             return snprintf(err, size, "machine %u of the cluster says that it is machine %u", i,
@@ -620,7 +504,7 @@ void cc_cluster_free(cc_cluster *c)
 {
     if (!c)
         return;
-    struct pool *p = &c->pool;
+    struct cc_pool *p = &c->pool;
     pthread_mutex_lock(&p->lock);
     p->quit = true;
     pthread_cond_broadcast(&p->work);
@@ -630,7 +514,7 @@ void cc_cluster_free(cc_cluster *c)
     pthread_cond_destroy(&p->done);
     pthread_cond_destroy(&p->work);
     pthread_mutex_destroy(&p->lock);
-    free(c->tap.data);
+    free(c->capture.data);
     free(c->due);
     free(c->machines);
     free(c->node);

@@ -49,17 +49,15 @@ static inline struct lane finish(struct lane l)
 }
 
 /* Four independent lanes of 16 bytes, because a multiplication takes several cycles but one can be started in each.
- * soon and later: what the caller will read next, brought into the cache line by line on the way: hashing waits for
- * memory, mostly, and more so if it asks for one thing at a time. */
-static inline cc_digest hash_all(const uint8_t *p, size_t size, const uint8_t *soon, const uint8_t *later)
+ * next: what the caller will read next, brought into the cache line by line on the way: hashing waits for memory,
+ * mostly, and more so if it asks for one thing at a time. */
+static inline cc_digest hash_all(const uint8_t *p, size_t size, const uint8_t *next)
 {
     struct lane l0 = {K[0], K[1]}, l1 = {K[2], K[3]}, l2 = {K[4], K[5]}, l3 = {K[6], K[7]};
     size_t at = 0;
     for (; size - at >= 64; at += 64) {
-        if (soon)
-            __builtin_prefetch(soon + at);
-        if (later)
-            __builtin_prefetch(later + at);
+        if (next)
+            __builtin_prefetch(next + at);
         l0 = absorb_at(l0, p + at);
         l1 = absorb_at(l1, p + at + 16);
         l2 = absorb_at(l2, p + at + 32);
@@ -82,7 +80,7 @@ static inline cc_digest hash_all(const uint8_t *p, size_t size, const uint8_t *s
 
 cc_digest cc_hash_bytes(const void *src, size_t size)
 {
-    return hash_all(src, size, NULL, NULL);
+    return hash_all(src, size, NULL);
 }
 
 void cc_hash(const void *data, uint64_t size, cc_digest *out)
@@ -90,7 +88,7 @@ void cc_hash(const void *data, uint64_t size, cc_digest *out)
     *out = cc_hash_bytes(data, size);
 }
 
-static bool is_zero(const uint8_t *p)
+bool cc_page_is_zero(const uint8_t *p)
 {
     for (size_t i = 0; i < CC_PAGE_SIZE; i += 64) {
         uint64_t any = 0;
@@ -102,11 +100,11 @@ static bool is_zero(const uint8_t *p)
     return true;
 }
 
-static cc_digest page_hash(const uint8_t *page, const uint8_t *soon, const uint8_t *later)
+static cc_digest page_hash(const uint8_t *page, const uint8_t *next)
 {
-    if (is_zero(page))
+    if (cc_page_is_zero(page))
         return (cc_digest){0, 0};
-    cc_digest h = hash_all(page, CC_PAGE_SIZE, soon, later);
+    cc_digest h = hash_all(page, CC_PAGE_SIZE, next);
     if (cc_unlikely(!(h.lo | h.hi)))
         h.lo = 1;                      /* 0 is what zero pages have, and only they */
     return h;
@@ -114,7 +112,7 @@ static cc_digest page_hash(const uint8_t *page, const uint8_t *soon, const uint8
 
 cc_digest cc_hash_page(const uint8_t *page)
 {
-    return page_hash(page, page, page);
+    return page_hash(page, NULL);
 }
 
 cc_u128 cc_hash_keyed(cc_digest hash, uint64_t page)
@@ -127,18 +125,64 @@ cc_u128 cc_hash_keyed(cc_digest hash, uint64_t page)
     return (cc_u128)l.y << 64 | l.x;
 }
 
+/* ---- the sketch -------------------------------------------------------------------------------------------------- */
+/* Each page has a cell in each table: cell `level` with probability 2^-(level + 1).  A cell adds up what its pages
+ * contribute, once plain and once times the page's number + 1.  So the differences of a cell in which one page differs
+ * tell which, by a division; taking it out of its other cells may leave one page in those.  Of many pages that differ,
+ * some are alone in the cells of the high levels. */
+_Static_assert(sizeof(cc_sketch) == sizeof(uint32_t) * CC_SKETCH_TABLES * CC_SKETCH_LEVELS * 2, "two sums in each cell");
+
+static unsigned sketch_level(uint64_t page, unsigned table)
+{
+    /* The finaliser of SplitMix64 (Steele, Lea, Flood 2014). */
+    uint64_t x = (page * CC_SKETCH_TABLES + table + 1) * 0x9E3779B97F4A7C15;
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9;
+    x = (x ^ x >> 27) * 0x94D049BB133111EB;
+    x ^= x >> 31;
+    return (unsigned)__builtin_ctzll(x | UINT64_C(1) << (CC_SKETCH_LEVELS - 1));
+}
+
+static void sketch_add(cc_sketch *s, uint64_t page, uint32_t change)
+{
+    for (unsigned table = 0; table < CC_SKETCH_TABLES; table++) {
+        uint32_t *cell = s->sum + 2 * (table * CC_SKETCH_LEVELS + sketch_level(page, table));
+        cell[0] += change;
+        cell[1] += change * (uint32_t)(page + 1);
+    }
+}
+
 /* ---- keeping it up to date --------------------------------------------------------------------------------------- */
-void cc_digest_refresh(cc_machine *m, uint64_t page, const uint8_t *soon, const uint8_t *later)
+static void hash_is(cc_machine *m, uint64_t page, cc_digest now)
 {
     struct cc_pagemap *pm = m->pagemap;
-    if (!(m->page_flags[page] & CC_PF_DIRTY_DIGEST))
-        return;
     const cc_digest was = pm->hash[page];
-    const cc_digest now = page_hash(m->ram + (page << CC_PAGE_SHIFT), soon, later);
     m->page_flags[page] &= (uint8_t)~CC_PF_DIRTY_DIGEST;
     if (now.lo != was.lo || now.hi != was.hi) {
-        pm->sum += cc_hash_keyed(now, page) - cc_hash_keyed(was, page);
+        const cc_u128 change = cc_hash_keyed(now, page) - cc_hash_keyed(was, page);
+        pm->sum += change;
+        sketch_add(&pm->sketch, page, (uint32_t)change);
         pm->hash[page] = now;
+    }
+}
+
+/* Hash a page of the list.  next: the 4 KiB that will be hashed after. */
+static void refresh(cc_machine *m, uint64_t page, const uint8_t *next)
+{
+    const struct cc_pagemap *pm = m->pagemap;
+    hash_is(m, page, page_hash(m->ram + (page << CC_PAGE_SHIFT), next));
+    /* Whoever restores the snapshot that has this page need not hash it again. */
+    if (!(m->page_flags[page] & CC_PF_DIRTY_SNAP))
+        cc_page_set_hash(m->store, cc_tree_find(m->store, pm->root, pm->levels, page), pm->hash[page]);
+}
+
+void cc_digest_restored(cc_machine *m, uint64_t page, cc_pageh h)
+{
+    cc_digest hash;
+    if (cc_page_hashed(m->store, h, &hash)) {
+        hash_is(m, page, hash);
+    } else if (!(m->page_flags[page] & CC_PF_DIRTY_DIGEST)) {
+        m->page_flags[page] |= CC_PF_DIRTY_DIGEST;
+        m->dirty_digest.page[m->dirty_digest.n++] = (uint32_t)page;
     }
 }
 
@@ -166,17 +210,23 @@ cc_digest cc_digest_combine(cc_u128 pages, uint64_t npages, uint64_t vns, const 
     return cc_hash_bytes(record, sizeof record);
 }
 
-void cc_digest_now(cc_machine *m, cc_digest *out)
+/* Every page's hash is known, and with them their sums. */
+static void refresh_all(cc_machine *m)
 {
     m->ops->sync_dirty(m);
     const cc_pagelist list = m->dirty_digest;
     for (uint32_t i = 0; i < list.n; i++) {
         const uint8_t *next = m->ram + ((uint64_t)list.page[i + 1 < list.n ? i + 1 : i] << CC_PAGE_SHIFT);
-        cc_digest_refresh(m, list.page[i], next, next);
+        refresh(m, list.page[i], next);
     }
     m->dirty_digest.n = 0;
     if (list.n)
         m->ops->protect_writes(m);
+}
+
+void cc_digest_now(cc_machine *m, cc_digest *out)
+{
+    refresh_all(m);
     cc_state_save(m, &m->pagemap->image.state);
     *out = cc_digest_combine(m->pagemap->sum, m->npages, cc_now(m), &m->pagemap->image.state);
 }
@@ -189,6 +239,49 @@ void cc_digest_page(cc_machine *m, uint64_t page, cc_digest *out)
     m->ops->sync_dirty(m);
     *out = m->page_flags[page] & CC_PF_DIRTY_DIGEST ? cc_hash_page(m->ram + (page << CC_PAGE_SHIFT))
                                                     : m->pagemap->hash[page];
+}
+
+void cc_digest_pages(cc_machine *m, cc_digest *out)
+{
+    refresh_all(m);
+    memcpy(out, m->pagemap->hash, m->npages * sizeof *out);
+}
+
+void cc_sketch_now(cc_machine *m, cc_sketch *out)
+{
+    refresh_all(m);
+    *out = m->pagemap->sketch;
+}
+
+/* ---- pages by number --------------------------------------------------------------------------------------------- */
+uint64_t cc_page_count(const cc_machine *m)
+{
+    return m->npages;
+}
+
+int cc_page_area(const cc_machine *m, uint64_t page, uint64_t *at)
+{
+    _Static_assert(CC_AREA_PROPERTIES == CC_AUX_PROPS + 1 && CC_AREA_NETWORK == CC_AUX_NET + 1 &&
+                   CC_AREA_DISK_CACHE == CC_AUX_DISK_LOG + 1 && CC_AREA_DISK == CC_AUX_DISK + 1, "areas are in this order");
+    const uint64_t byte = page << CC_PAGE_SHIFT;
+    *at = page;
+    if (page >= m->npages)
+        return CC_EINVAL;
+    if (byte < m->cfg.ram_bytes)
+        return CC_AREA_MEMORY;
+    int area = 0;
+    while (byte >= m->aux[area].at + m->aux[area].size)
+        area++;
+    *at = (byte - m->aux[area].at) >> CC_PAGE_SHIFT;
+    return area + 1;
+}
+
+int cc_page_bytes(cc_machine *m, uint64_t page, uint8_t *dst)
+{
+    if (page >= m->npages)
+        return cc_fail(m, CC_EINVAL, "there is no page %llu", (unsigned long long)page);
+    memcpy(dst, m->ram + (page << CC_PAGE_SHIFT), CC_PAGE_SIZE);
+    return CC_OK;
 }
 
 void cc_digest_cpu(cc_machine *m, cc_digest *out)

@@ -262,6 +262,8 @@ void cc_eventlog_free(cc_machine *m);
 
 /* ---- pages.c ------------------------------------------------------------------------------------------------------------ */
 int cc_pagemap_new(cc_machine *m);
+/* If snapshots were freed since the last time: what only the machine's page table keeps now, and RAM has, is let go. */
+void cc_pagemap_reclaim(cc_machine *m);
 void cc_pagemap_free(cc_machine *m);
 
 #endif

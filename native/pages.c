@@ -56,11 +56,87 @@ static uint32_t lent_pages(cc_machine *m)
     return n;
 }
 
+/* Where the machine's own tree has a page, if nobody shares it: then nobody else can ask for its contents.  Or NULL. */
+static cc_pageh *own_page(const cc_machine *m, uint64_t page)
+{
+    const cc_store *s = m->store;
+    uint32_t *at = &m->pagemap->root;
+    for (uint32_t level = m->pagemap->levels; level-- > 0;) {
+        if (!*at || !cc_alone(s, CC_SLAB_NODE, *at))
+            return NULL;
+        at = &cc_node(s, *at)[digit(page, level)];
+    }
+    return *at && cc_alone(s, CC_SLAB_PAGE, *at) ? at : NULL;
+}
+
 void cc_page_unlend(cc_machine *m, uint64_t page)
 {
     /* A page that is lent is in the tree that RAM was last equal to; one that another reader settled stays marked. */
     m->page_flags[page] &= (uint8_t)~CC_PF_LENT;
-    cc_page_settle(m->store, cc_tree_find(m->store, m->pagemap->root, m->pagemap->levels, page));
+    cc_pageh *own = own_page(m, page);
+    if (!own) {
+        cc_page_settle(m->store, cc_tree_find(m->store, m->pagemap->root, m->pagemap->levels, page));
+        return;
+    }
+    struct cc_batch b;
+    cc_batch_begin(&b, m->store, 0);
+    cc_page_drop(&b, *own);
+    cc_batch_end(&b);
+    *own = 0;
+}
+
+/* What the tree has instead of h, which is the machine's alone: RAM's contents if they are those, nothing otherwise. */
+static cc_pageh page_reclaim(cc_machine *m, struct cc_batch *b, uint64_t page, cc_pageh h)
+{
+    cc_store *s = m->store;
+    cc_pageh lent = 0;
+    cc_digest hash;
+    if (cc_page_is_just_lent(s, h))
+        return h;
+    if (!(m->page_flags[page] & CC_PF_DIRTY_SNAP)) {
+        if (cc_page_lend(b, 0, m->ram + (page << CC_PAGE_SHIFT), &lent))
+            return h;                  /* no room for doing better */
+        if (cc_page_hashed(s, h, &hash))
+            cc_page_set_hash(s, lent, hash);
+        m->page_flags[page] |= CC_PF_LENT;
+    }
+    cc_page_drop(b, h);
+    return lent;
+}
+
+static cc_nodeh subtree_reclaim(cc_machine *m, struct cc_batch *b, cc_nodeh node, uint32_t levels, uint64_t base)
+{
+    if (!node || !cc_alone(m->store, CC_SLAB_NODE, node))
+        return node;
+    uint32_t *child = cc_node(m->store, node), any = 0;
+    const uint32_t level = levels - 1;
+    for (unsigned i = 0; i < CC_NODE_FAN; i++) {
+        const uint64_t at = base | (uint64_t)i << (CC_NODE_BITS * level);
+        if (level)
+            child[i] = subtree_reclaim(m, b, child[i], level, at);
+        else if (child[i] && cc_alone(m->store, CC_SLAB_PAGE, child[i]))
+            child[i] = page_reclaim(m, b, at, child[i]);
+        any |= child[i];
+    }
+    if (any)
+        return node;
+    cc_object_free(b, CC_SLAB_NODE, node);
+    return 0;
+}
+
+void cc_pagemap_reclaim(cc_machine *m)
+{
+    struct cc_pagemap *pm = m->pagemap;
+    const uint64_t freed = atomic_load_explicit(&m->store->freed, memory_order_acquire);
+    if (cc_likely(freed == pm->freed))
+        return;
+    pm->freed = freed;
+    if (!m->ops->tells_before_write)
+        return;                        /* it lends nothing */
+    struct cc_batch b;
+    cc_batch_begin(&b, m->store, CC_BATCH);
+    pm->root = subtree_reclaim(m, &b, pm->root, pm->levels, 0);
+    cc_batch_end(&b);
 }
 
 void cc_pagemap_free(cc_machine *m)
@@ -82,6 +158,7 @@ void cc_pagemap_free(cc_machine *m)
             cc_page_drop(&b, pm->scratch[i]);
         }
         cc_batch_end(&b);
+        atomic_fetch_add_explicit(&m->store->freed, 1, memory_order_release);
     }
     free(pm->hash);
     free(pm->scratch);
@@ -173,22 +250,34 @@ cc_pageh cc_tree_find(const cc_store *s, cc_nodeh root, uint32_t levels, uint64_
  * do so together. */
 #define AHEAD 32u
 
-/* The page that RAM holds now, its hash known, where the tree has `old`: `old` itself, borrowed, if they are equal. */
+/* Whether RAM still has the contents of `old`.  Where it would be kept by lending, which looks at nothing, finding out
+ * would cost more than all the rest: it has not, unless somebody hashed both. */
+static bool unchanged(cc_machine *m, uint64_t page, cc_pageh old, const uint8_t *ram)
+{
+    cc_digest now = m->pagemap->hash[page], was;
+    if (m->ops->tells_before_write && (m->page_flags[page] & CC_PF_DIRTY_DIGEST ||
+                                       !cc_page_hashed(m->store, old, &was) || now.lo != was.lo || now.hi != was.hi))
+        return false;
+    return cc_page_equal(m->store, old, ram);
+}
+
+/* The page that RAM holds now, where the tree has `old`: `old` itself, borrowed, if that is it. */
 static int page_update(cc_machine *m, struct cc_batch *b, uint32_t page, cc_pageh old, cc_pageh *out)
 {
     const uint8_t *ram = m->ram + ((uint64_t)page << CC_PAGE_SHIFT);
-    const cc_digest hash = m->pagemap->hash[page];
-    const cc_digest was = cc_page(b->store, old)->hash;
     *out = 0;
-    if (!(hash.lo | hash.hi))
+    if (cc_page_is_zero(ram))
         return CC_OK;
     *out = old;
-    if (hash.lo == was.lo && hash.hi == was.hi && cc_page_equal(b->store, old, ram))
+    if (unchanged(m, page, old, ram))
         return CC_OK;
-    if (!m->ops->tells_before_write)
-        return cc_page_new(b, old, ram, hash, out);
-    m->page_flags[page] |= CC_PF_LENT;     /* if this take fails, a mark without meaning */
-    return cc_page_lend(b, old, ram, hash, out);
+    const bool lends = m->ops->tells_before_write;
+    if (lends)
+        m->page_flags[page] |= CC_PF_LENT;     /* if this take fails, a mark without meaning */
+    const int err = lends ? cc_page_lend(b, old, ram, out) : cc_page_new(b, old, ram, out);
+    if (!err && !(m->page_flags[page] & CC_PF_DIRTY_DIGEST))
+        cc_page_set_hash(b->store, *out, m->pagemap->hash[page]);
+    return err;
 }
 
 /* now[i]: the page for list->page[i], borrowed from the tree if that has it already.  *done: how many there are. */
@@ -207,12 +296,11 @@ static int pages_update(cc_machine *m, struct cc_batch *b, cc_nodeh root, const 
                 old[j] = cc_tree_find(s, root, m->pagemap->levels, list->page[i + j]);
             for (uint32_t j = 0; j < left; j++) {
                 const cc_pageh reread = lends ? old[j] : cc_page_base(s, old[j], &base[j]);
+                __builtin_prefetch(m->ram + ((uint64_t)list->page[i + j] << CC_PAGE_SHIFT));
                 __builtin_prefetch(cc_page(s, old[j]));
                 __builtin_prefetch(cc_refs(s, CC_SLAB_PAGE, reread), 1);
             }
         }
-        const uint8_t *next = m->ram + ((uint64_t)list->page[left > 1 ? i + 1 : i] << CC_PAGE_SHIFT);
-        cc_digest_refresh(m, list->page[i], lends ? NULL : base[k], next);
         err = page_update(m, b, list->page[i], old[k], &now[i]);
     }
     return err;
@@ -251,7 +339,7 @@ static int subtree_update(struct cc_batch *b, cc_nodeh old, uint32_t levels, con
     }
     for (unsigned i = 0; i < CC_NODE_FAN; i++)
         any |= child[i];
-    *out = changed ? 0 : old;
+    *out = changed || !any ? 0 : old;
     if (!err && changed && any)
         err = cc_object_new(b, CC_SLAB_NODE, out);
     for (unsigned i = 0; i < CC_NODE_FAN; i++) {
@@ -316,4 +404,21 @@ uint64_t cc_tree_exclusive(cc_store *s, cc_nodeh root, uint32_t levels)
     for (unsigned i = 0; i < CC_NODE_FAN; i++)
         bytes += levels > 1 ? cc_tree_exclusive(s, child[i], levels - 1) : cc_page_exclusive(s, child[i]);
     return bytes;
+}
+
+static cc_u128 subtree_sum(cc_store *s, cc_nodeh node, uint32_t levels, uint64_t base)
+{
+    cc_u128 sum = 0;
+    const uint32_t level = levels - 1;
+    for (unsigned i = 0; node && i < CC_NODE_FAN; i++) {
+        const uint32_t child = cc_node(s, node)[i];
+        const uint64_t at = base | (uint64_t)i << (CC_NODE_BITS * level);
+        sum += level ? subtree_sum(s, child, level, at) : cc_hash_keyed(cc_page_hash(s, child), at);
+    }
+    return sum;
+}
+
+cc_u128 cc_tree_sum(cc_store *s, cc_nodeh root, uint32_t levels)
+{
+    return subtree_sum(s, root, levels, 0);
 }

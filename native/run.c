@@ -52,14 +52,23 @@ static bool take_cancel(cc_machine *m)
     return __atomic_load_n(&m->cancel, __ATOMIC_RELAXED) && __atomic_exchange_n(&m->cancel, 0, __ATOMIC_ACQ_REL);
 }
 
+/* The first report of an end is when it came about; who runs a dead machine on gets the others. */
+static void report_end(cc_machine *m, cc_stop *stop)
+{
+    const uint32_t end[] = {m->dev.dead_kind, m->dev.dead_detail};
+    if (m->stop_kind != CC_STOP_NONE)
+        cc_event_log(m, CC_EVENT_END, end, sizeof end);
+    m->stop_kind = CC_STOP_NONE;
+    report(m, stop, m->dev.dead_kind, m->dev.dead_detail);
+}
+
 /* True if the run ends here, with *rc and *stop set. */
 static bool stops_here(cc_machine *m, const cc_until *until, cc_stop *stop, int *rc)
 {
     *rc = CC_OK;
-    if (m->dev.dead_kind != CC_STOP_NONE) {
-        m->stop_kind = CC_STOP_NONE;
-        report(m, stop, m->dev.dead_kind, m->dev.dead_detail);
-    } else if (m->stop_kind != CC_STOP_NONE)
+    if (m->dev.dead_kind != CC_STOP_NONE)
+        report_end(m, stop);
+    else if (m->stop_kind != CC_STOP_NONE)
         *rc = report_requested(m, stop);
     else if (cc_now(m) >= watch_vns(m))
         report_watch(m, stop);
@@ -189,6 +198,7 @@ static int run_loop(cc_machine *m, const cc_until *until, cc_stop *stop)
 
 int cc_run(cc_machine *m, const cc_until *until, cc_stop *stop)
 {
+    cc_pagemap_reclaim(m);
     m->stop_at = until->stop_at;
     m->exits_max = until->exits;
     if (cc_unlikely(m->watches != NULL) && !(until->stop_at & CC_AT_WATCH))

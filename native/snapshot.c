@@ -50,14 +50,13 @@ static int state_load(cc_machine *m, const struct cc_state *st)
 }
 
 /* ---- dirty pages ------------------------------------------------------------------------------------------------- */
-/* RAM is equal to the machine's page table again, and every hash is known. */
+/* RAM is equal to the machine's page table again.  Hashes are not known for that: dirty_digest stays. */
 static void set_clean(cc_machine *m)
 {
     const uint32_t n = m->dirty_snap.n;
-    /* A page on dirty_digest is on dirty_snap: cc_page_dirty() sets both bits, and only this clears the one. */
     for (uint32_t i = 0; i < n; i++)
-        m->page_flags[m->dirty_snap.page[i]] &= (uint8_t)~CC_PF_DIRTY;
-    m->dirty_snap.n = m->dirty_digest.n = 0;
+        m->page_flags[m->dirty_snap.page[i]] &= (uint8_t)~CC_PF_DIRTY_SNAP;
+    m->dirty_snap.n = 0;
     if (n)
         m->ops->protect_writes(m);
 }
@@ -80,7 +79,7 @@ static int state_keep(cc_machine *m, struct cc_batch *b, cc_snapshot *s)
             cc_ref(b->store, CC_SLAB_PAGE, s->state[i]);
             continue;
         }
-        const int err = cc_page_new(b, pm->state[i], src, (cc_digest){0, 0}, &s->state[i]);
+        const int err = cc_page_new(b, pm->state[i], src, &s->state[i]);
         if (err)
             return err;
     }
@@ -120,9 +119,8 @@ static int take(cc_machine *m, struct cc_batch *b, cc_snapshot **out)
     }
     s->instret = m->instret;
     s->vns = cc_now(m);
+    s->npages = m->npages;
     s->cfg = m->cfg;
-    s->sum = pm->sum;
-    s->digest = cc_digest_combine(s->sum, m->npages, s->vns, &pm->image.state);
     *out = s;
     return CC_OK;
 }
@@ -163,7 +161,6 @@ int cc_snapshot_take(cc_machine *m, cc_snapshot **out)
     *out = NULL;
     m->ops->sync_dirty(m);
     cc_pagelist_sort(m, &m->dirty_snap);
-    const uint32_t unhashed = m->dirty_digest.n;
     struct cc_batch b;
     cc_batch_begin(&b, m->store, m->dirty_snap.n);
     const int err = take(m, &b, out);
@@ -175,11 +172,7 @@ int cc_snapshot_take(cc_machine *m, cc_snapshot **out)
         set_clean(m);
         return CC_OK;
     }
-    /* Nothing has changed, except that some hashes are up to date. */
-    cc_digest_compact(m);
-    if (m->dirty_digest.n != unhashed)
-        m->ops->protect_writes(m);
-    return fail_take(m, err);
+    return fail_take(m, err);          /* nothing has changed */
 }
 
 /* ---- restore ----------------------------------------------------------------------------------------------------- */
@@ -190,7 +183,7 @@ static void page_restore(cc_machine *m, uint64_t page, cc_pageh to)
     uint8_t *ram = m->ram + (page << CC_PAGE_SHIFT);
     if (m->page_flags[page] & CC_PF_LENT)
         cc_page_unlend(m, page);
-    m->pagemap->hash[page] = cc_page(s, to)->hash;
+    cc_digest_restored(m, page, to);
     if (!(m->page_flags[page] & CC_PF_WATCHED)) {
         cc_page_read(s, to, ram);
         return;
@@ -263,7 +256,7 @@ int cc_snapshot_restore(cc_machine *m, cc_snapshot *s)
     m->ops->sync_dirty(m);
     dirty_pages_restore(m, s);
     cc_tree_diff(m, pm->root, s->root, clean_page_restore);
-    pm->sum = s->sum;
+    cc_digest_compact(m);
     set_clean(m);
     struct cc_batch b;
     cc_batch_begin(&b, s->store, 0);
@@ -315,8 +308,10 @@ void cc_snapshot_free(cc_snapshot *s)
     struct cc_batch b;
     cc_batch_begin(&b, s->store, 0);
     atomic_fetch_sub_explicit(&s->store->snapshots, 1, memory_order_relaxed);
+    cc_store *store = s->store;
     snapshot_drop(&b, s);
     cc_batch_end(&b);
+    atomic_fetch_add_explicit(&store->freed, 1, memory_order_release);
 }
 
 /* ---- what a snapshot says of itself ------------------------------------------------------------------------------ */
@@ -340,5 +335,8 @@ uint64_t cc_snapshot_exclusive_bytes(const cc_snapshot *s)
 
 void cc_snapshot_digest(const cc_snapshot *s, cc_digest *out)
 {
-    *out = s->digest;
+    union cc_state_image image;
+    for (unsigned i = 0; i < CC_STATE_PAGES; i++)
+        cc_page_read(s->store, s->state[i], image.page[i]);
+    *out = cc_digest_combine(cc_tree_sum(s->store, s->root, s->levels), s->npages, s->vns, &image.state);
 }

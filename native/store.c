@@ -1,6 +1,6 @@
 /*
- * store.c: the page store: slabs of nodes, pages and page contents with their reference counts and memory budget, and
- * how the contents of one page are kept.  Knows nothing of machines or page tables.
+ * store.c: the page store: nodes, pages and page contents with their reference counts and memory budget, and how the
+ * contents of one page are kept.  Knows nothing of machines or page tables.
  *
  * Threads: any number may use one store.  A reference count is an atomic; an object is written only by the thread
  * that made it, before anybody else has its handle; the lock covers the slabs' chunk lists and is taken for a batch
@@ -13,14 +13,12 @@
  * Or it is lent: the contents are still in the RAM of the machine that took the snapshot, which settles the page (copies
  * it here) before it writes there, restores over it or ends.  Others settle it when they read it, because they cannot
  * stop the machine's next write.  So taking a snapshot copies nothing, and what is not written again before the
- * snapshot goes is never copied.  The budget is charged and the frame reserved when lending: settling cannot fail.
+ * snapshot goes is never copied.  The budget is charged and a frame promised when lending: settling cannot fail.
  */
-#define _GNU_SOURCE
 #include "pages.h"
 
 #include <emmintrin.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 /* Charges to the budget are made in advance in this unit, to touch the shared counter seldom. */
 #define CREDIT_BYTES 65536u
@@ -42,145 +40,6 @@ static const uint32_t diff_bytes[CC_SLAB_COUNT - CC_SLAB_DIFF] = {128, 192, 256,
 
 static const uint8_t zero_page[CC_PAGE_SIZE] __attribute__((aligned(64)));
 
-/* ---- slabs ------------------------------------------------------------------------------------------------------- */
-struct cc_chunk {
-    uint32_t used;                     /* items handed out */
-    uint32_t fresh;                    /* items from here on were never handed out */
-    uint32_t prev, next;               /* chunk number + 1, in the list of those with room */
-    uint16_t *free;                    /* a stack of the fresh - used items given back; not in them: they are cold */
-};
-
-static bool slab_init(struct cc_slab *l, uint32_t item_bytes, uint32_t shift, uint32_t chunks_max, bool counted)
-{
-    *l = (struct cc_slab){.item_bytes = item_bytes, .shift = shift, .chunks_max = chunks_max, .counted = counted};
-    /* Large and mostly never touched: the host gives memory for what is. */
-    l->items = calloc(chunks_max, sizeof *l->items);
-    l->chunk = calloc(chunks_max, sizeof *l->chunk);
-    l->refs = counted ? calloc(chunks_max, sizeof *l->refs) : NULL;
-    return l->items && l->chunk && (!counted || l->refs);
-}
-
-static size_t chunk_bytes(const struct cc_slab *l)
-{
-    return ((size_t)l->item_bytes + (l->counted ? sizeof(uint32_t) : 0)) << l->shift;
-}
-
-static void slab_destroy(struct cc_slab *l)
-{
-    for (uint32_t c = 0; c < l->chunks; c++) {
-        free(l->chunk[c].free);
-        if (l->items[c])
-            munmap(l->items[c], chunk_bytes(l));
-    }
-    free(l->items);
-    free(l->chunk);
-    free(l->refs);
-}
-
-/* Memory for a chunk, zero.  Huge pages are not asked for: clearing one takes longer than a whole snapshot. */
-static uint8_t *chunk_map(size_t size)
-{
-    uint8_t *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
-}
-
-static void partial_push(struct cc_slab *l, uint32_t c)
-{
-    l->chunk[c].prev = 0;
-    l->chunk[c].next = l->partial;
-    if (l->partial)
-        l->chunk[l->partial - 1].prev = c + 1;
-    l->partial = c + 1;
-}
-
-static void partial_remove(struct cc_slab *l, uint32_t c)
-{
-    const struct cc_chunk *k = &l->chunk[c];
-    if (k->prev)
-        l->chunk[k->prev - 1].next = k->next;
-    else
-        l->partial = k->next;
-    if (k->next)
-        l->chunk[k->next - 1].prev = k->prev;
-}
-
-static bool chunk_new(struct cc_slab *l)
-{
-    if (!l->unmapped && l->chunks == l->chunks_max)
-        return false;
-    uint8_t *p = chunk_map(chunk_bytes(l));
-    uint16_t *stack = malloc(sizeof *stack << l->shift);
-    if (!p || !stack) {
-        if (p)
-            munmap(p, chunk_bytes(l));
-        free(stack);
-        return false;
-    }
-    uint32_t c = l->chunks;
-    if (l->unmapped) {
-        c = l->unmapped - 1;
-        l->unmapped = l->chunk[c].next;
-    } else {
-        l->chunks++;
-    }
-    l->items[c] = p;
-    if (l->counted)
-        l->refs[c] = (_Atomic uint32_t *)(void *)(p + ((size_t)l->item_bytes << l->shift));
-    l->chunk[c] = (struct cc_chunk){.free = stack};
-    l->empty++;
-    partial_push(l, c);
-    return true;
-}
-
-static void chunk_unmap(struct cc_slab *l, uint32_t c)
-{
-    partial_remove(l, c);
-    munmap(l->items[c], chunk_bytes(l));
-    free(l->chunk[c].free);
-    l->chunk[c].free = NULL;
-    l->items[c] = NULL;
-    if (l->counted)
-        l->refs[c] = NULL;
-    l->chunk[c].next = l->unmapped;
-    l->unmapped = c + 1;
-    l->empty--;
-}
-
-/* Up to n items; fewer only if the host refuses memory. */
-static uint32_t slab_get(struct cc_slab *l, uint32_t *out, uint32_t n)
-{
-    const uint32_t per_chunk = 1u << l->shift;
-    uint32_t got = 0;
-    while (got < n) {
-        if (!l->partial && !chunk_new(l))
-            break;
-        const uint32_t c = l->partial - 1;
-        struct cc_chunk *k = &l->chunk[c];
-        l->empty -= k->used == 0;
-        for (; got < n && k->used < per_chunk; k->used++) {
-            const uint32_t i = k->fresh > k->used ? k->free[k->fresh - k->used - 1] : k->fresh++;
-            out[got++] = c << l->shift | i;
-        }
-        if (k->used == per_chunk)
-            partial_remove(l, c);
-    }
-    return got;
-}
-
-static void slab_put(struct cc_slab *l, const uint32_t *item, uint32_t n)
-{
-    const uint32_t per_chunk = 1u << l->shift;
-    for (uint32_t j = 0; j < n; j++) {
-        const uint32_t c = item[j] >> l->shift, i = item[j] & (per_chunk - 1);
-        struct cc_chunk *k = &l->chunk[c];
-        k->free[k->fresh - k->used] = (uint16_t)i;
-        if (k->used-- == per_chunk)
-            partial_push(l, c);
-        if (k->used == 0 && ++l->empty > 1)
-            chunk_unmap(l, c);
-    }
-}
-
 /* ---- store ------------------------------------------------------------------------------------------------------- */
 cc_store *cc_store_new(uint64_t budget_bytes)
 {
@@ -188,18 +47,19 @@ cc_store *cc_store_new(uint64_t budget_bytes)
     if (!s)
         return NULL;
     atomic_init(&s->budget, budget_bytes);
-    bool ok = slab_init(&s->slab[CC_SLAB_NODE], CC_NODE_FAN * sizeof(uint32_t), 12, 1u << 16, true);
-    ok = slab_init(&s->slab[CC_SLAB_PAGE], sizeof(struct cc_page), 12, 1u << 16, true) && ok;
-    ok = slab_init(&s->slab[CC_SLAB_FRAME], CC_PAGE_SIZE, 9, 1u << 18, false) && ok;
-    ok = slab_init(&s->slab[CC_SLAB_LENT], sizeof(struct cc_lent), 12, 1u << 16, false) && ok;
+    bool ok = cc_slab_init(&s->slab[CC_SLAB_NODE], CC_NODE_FAN * sizeof(uint32_t), 12, 1u << 16, true);
+    ok = cc_slab_init(&s->slab[CC_SLAB_PAGE], sizeof(struct cc_page), 12, 1u << 16, true) && ok;
+    ok = cc_slab_init(&s->slab[CC_SLAB_FRAME], CC_PAGE_SIZE, 9, 1u << 18, false) && ok;
+    ok = cc_slab_init(&s->slab[CC_SLAB_LENT], sizeof(struct cc_lent), 12, 1u << 16, false) && ok;
     for (unsigned k = 0; k < CC_SLAB_COUNT - CC_SLAB_DIFF; k++)
-        ok = slab_init(&s->slab[CC_SLAB_DIFF + k], diff_bytes[k], 10, 1u << 16, false) && ok;
+        ok = cc_slab_init(&s->slab[CC_SLAB_DIFF + k], diff_bytes[k], 10, 1u << 16, false) && ok;
     /* Item 0 of these two is the handle that stands for zeros: fresh memory is. */
     uint32_t zero_node = 1, zero_page_item = 1;
-    ok = ok && slab_get(&s->slab[CC_SLAB_NODE], &zero_node, 1) && slab_get(&s->slab[CC_SLAB_PAGE], &zero_page_item, 1);
+    ok = ok && cc_slab_get(&s->slab[CC_SLAB_NODE], &zero_node, 1)
+         && cc_slab_get(&s->slab[CC_SLAB_PAGE], &zero_page_item, 1);
     if (!ok || zero_node || zero_page_item || pthread_mutex_init(&s->lock, NULL)) {
         for (unsigned k = 0; k < CC_SLAB_COUNT; k++)
-            slab_destroy(&s->slab[k]);
+            cc_slab_destroy(&s->slab[k]);
         free(s);
         return NULL;
     }
@@ -213,7 +73,7 @@ void cc_store_free(cc_store *s)
     if (!s)
         return;
     for (unsigned k = 0; k < CC_SLAB_COUNT; k++)
-        slab_destroy(&s->slab[k]);
+        cc_slab_destroy(&s->slab[k]);
     for (unsigned k = 0; k < CC_LEND_LOCKS; k++)
         pthread_mutex_destroy(&s->lend[k]);
     pthread_mutex_destroy(&s->lock);
@@ -223,6 +83,14 @@ void cc_store_free(cc_store *s)
 uint64_t cc_store_bytes(const cc_store *s)
 {
     return atomic_load_explicit(&s->bytes, memory_order_relaxed);
+}
+
+uint64_t cc_store_lent_bytes(cc_store *s)
+{
+    pthread_mutex_lock(&s->lock);
+    const uint64_t frames = s->slab[CC_SLAB_FRAME].promised;
+    pthread_mutex_unlock(&s->lock);
+    return frames * CC_PAGE_SIZE;
 }
 
 uint64_t cc_store_budget(const cc_store *s)
@@ -241,6 +109,7 @@ void cc_batch_begin(struct cc_batch *b, cc_store *s, uint64_t expected)
     b->store = s;
     b->credit = 0;
     b->fetch = expected < 8 ? 8 : expected > CC_BATCH ? CC_BATCH : (uint32_t)expected;
+    b->frames = 0;
     memset(b->n, 0, sizeof b->n);
 }
 
@@ -255,8 +124,12 @@ void cc_batch_end(struct cc_batch *b)
     cc_store *s = b->store;
     pthread_mutex_lock(&s->lock);
     for (unsigned k = 0; k < CC_SLAB_COUNT; k++)
-        slab_put(&s->slab[k], b->item[k], b->n[k]);
+        if (b->n[k])
+            cc_slab_put(&s->slab[k], b->item[k], b->n[k]);
+    if (b->frames)
+        cc_slab_release(&s->slab[CC_SLAB_FRAME], b->frames);
     pthread_mutex_unlock(&s->lock);
+    b->frames = 0;
     memset(b->n, 0, sizeof b->n);
     credit_return(b);
 }
@@ -308,7 +181,7 @@ int cc_object_new(struct cc_batch *b, unsigned slab, uint32_t *out)
         return err;
     if (!b->n[slab]) {
         pthread_mutex_lock(&s->lock);
-        b->n[slab] = slab_get(&s->slab[slab], b->item[slab], b->fetch);
+        b->n[slab] = cc_slab_get(&s->slab[slab], b->item[slab], b->fetch);
         pthread_mutex_unlock(&s->lock);
         if (!b->n[slab]) {
             cc_uncharge(b, cc_object_bytes(s, slab));
@@ -319,8 +192,6 @@ int cc_object_new(struct cc_batch *b, unsigned slab, uint32_t *out)
     if (s->slab[slab].counted)
         atomic_store_explicit(cc_refs(s, slab, *out), 1, memory_order_relaxed);
     /* The next one's memory is cold as well, and counting references waits until what was written is in the cache. */
-    if (slab == CC_SLAB_FRAME)
-        return CC_OK;                  /* perhaps never touched */
     const uint8_t *next = cc_item(s, slab, b->item[slab][b->n[slab] ? b->n[slab] - 1 : 0]);
     for (unsigned i = 0; i < s->slab[slab].item_bytes && i < 256; i += 64)
         __builtin_prefetch(next + i, 1);
@@ -331,7 +202,7 @@ void cc_object_free(struct cc_batch *b, unsigned slab, uint32_t h)
 {
     if (b->n[slab] == CC_BATCH) {
         pthread_mutex_lock(&b->store->lock);
-        slab_put(&b->store->slab[slab], b->item[slab], CC_BATCH);
+        cc_slab_put(&b->store->slab[slab], b->item[slab], CC_BATCH);
         pthread_mutex_unlock(&b->store->lock);
         b->n[slab] = 0;
     }
@@ -339,17 +210,36 @@ void cc_object_free(struct cc_batch *b, unsigned slab, uint32_t h)
     cc_uncharge(b, cc_object_bytes(b->store, slab));
 }
 
-/* ---- page contents ----------------------------------------------------------------------------------------------- */
-static unsigned slab_of(const struct cc_page *p)
+/* A frame for later: CC_OK, CC_EBUDGET or CC_ENOMEM. */
+static int frame_promise(struct cc_batch *b)
 {
-    /* Pairs with settling, after which `loc` is another. */
-    return atomic_load_explicit(&p->slab, memory_order_acquire);
+    const int err = cc_charge(b, CC_PAGE_SIZE);
+    if (err)
+        return err;
+    if (!b->frames) {
+        pthread_mutex_lock(&b->store->lock);
+        b->frames = cc_slab_promise(&b->store->slab[CC_SLAB_FRAME], b->fetch);
+        pthread_mutex_unlock(&b->store->lock);
+        if (!b->frames) {
+            cc_uncharge(b, CC_PAGE_SIZE);
+            return CC_ENOMEM;
+        }
+    }
+    b->frames--;
+    return CC_OK;
 }
 
+static void frame_release(struct cc_batch *b)
+{
+    b->frames++;
+    cc_uncharge(b, CC_PAGE_SIZE);
+}
+
+/* ---- page contents ----------------------------------------------------------------------------------------------- */
 /* Of a page that is not lent. */
 static const struct diff *diff_of(const cc_store *s, const struct cc_page *p)
 {
-    const unsigned slab = slab_of(p);
+    const unsigned slab = cc_page_slab(p);
     return slab == CC_SLAB_FRAME ? NULL : cc_item(s, slab, p->loc);
 }
 
@@ -425,7 +315,7 @@ static unsigned kept_as(cc_store *s, cc_pageh like, const uint8_t *src, union ke
 }
 
 /* A new page handle for contents that are in place. */
-static int page_handle(struct cc_batch *b, unsigned slab, uint32_t loc, cc_digest hash, cc_pageh *out)
+static int page_handle(struct cc_batch *b, unsigned slab, uint32_t loc, cc_pageh *out)
 {
     const int err = cc_object_new(b, CC_SLAB_PAGE, out);
     if (err) {
@@ -433,7 +323,7 @@ static int page_handle(struct cc_batch *b, unsigned slab, uint32_t loc, cc_diges
         return err;
     }
     struct cc_page *p = cc_item(b->store, CC_SLAB_PAGE, *out);
-    *p = (struct cc_page){.hash = hash, .loc = loc, .slab = slab};
+    *p = (struct cc_page){.loc = loc, .slab = slab};
     return CC_OK;
 }
 
@@ -445,7 +335,7 @@ cc_pageh cc_page_base(cc_store *s, cc_pageh h, const uint8_t **contents)
     return d ? d->base : h;
 }
 
-int cc_page_new(struct cc_batch *b, cc_pageh like, const uint8_t *src, cc_digest hash, cc_pageh *out)
+int cc_page_new(struct cc_batch *b, cc_pageh like, const uint8_t *src, cc_pageh *out)
 {
     cc_store *s = b->store;
     union kept k;
@@ -456,27 +346,27 @@ int cc_page_new(struct cc_batch *b, cc_pageh like, const uint8_t *src, cc_digest
     if (err)
         return err;
     memcpy(cc_item(s, slab, loc), slab == CC_SLAB_FRAME ? src : k.bytes, size);
-    err = page_handle(b, slab, loc, hash, out);
+    err = page_handle(b, slab, loc, out);
     if (!err && slab != CC_SLAB_FRAME)
         cc_ref(s, CC_SLAB_PAGE, k.diff.base);
     return err;
 }
 
-int cc_page_lend(struct cc_batch *b, cc_pageh like, const uint8_t *ram, cc_digest hash, cc_pageh *out)
+int cc_page_lend(struct cc_batch *b, cc_pageh like, const uint8_t *ram, cc_pageh *out)
 {
     cc_store *s = b->store;
-    uint32_t frame, loc;
+    uint32_t loc;
     cc_page_settle(s, like);
-    int err = cc_object_new(b, CC_SLAB_FRAME, &frame);
+    int err = frame_promise(b);
     if (err)
         return err;
     err = cc_object_new(b, CC_SLAB_LENT, &loc);
     if (!err) {
-        *(struct cc_lent *)cc_item(s, CC_SLAB_LENT, loc) = (struct cc_lent){.ram = ram, .like = like, .frame = frame};
-        err = page_handle(b, CC_SLAB_LENT, loc, hash, out);
+        *(struct cc_lent *)cc_item(s, CC_SLAB_LENT, loc) = (struct cc_lent){.ram = ram, .like = like};
+        err = page_handle(b, CC_SLAB_LENT, loc, out);
     }
     if (err)
-        cc_object_free(b, CC_SLAB_FRAME, frame);
+        frame_release(b);
     else
         cc_ref(s, CC_SLAB_PAGE, like);
     return err;
@@ -489,16 +379,17 @@ static void settle(cc_store *s, struct cc_page *p)
     const struct cc_lent l = *(const struct cc_lent *)cc_item(s, CC_SLAB_LENT, lent);
     union kept k;
     size_t size;
-    uint32_t loc = l.frame;
+    uint32_t loc;
     unsigned slab = kept_as(s, l.like, l.ram, &k, &size);
     uint64_t unused = cc_object_bytes(s, CC_SLAB_LENT);
     pthread_mutex_lock(&s->lock);
-    slab_put(&s->slab[CC_SLAB_LENT], &lent, 1);
-    if (slab != CC_SLAB_FRAME && slab_get(&s->slab[slab], &loc, 1)) {
-        slab_put(&s->slab[CC_SLAB_FRAME], &l.frame, 1);
+    cc_slab_put(&s->slab[CC_SLAB_LENT], &lent, 1);
+    if (slab != CC_SLAB_FRAME && cc_slab_get(&s->slab[slab], &loc, 1)) {
+        cc_slab_release(&s->slab[CC_SLAB_FRAME], 1);
         unused += CC_PAGE_SIZE - cc_object_bytes(s, slab);
     } else {
         slab = CC_SLAB_FRAME;          /* also if the host refuses memory for less */
+        loc = cc_slab_redeem(&s->slab[CC_SLAB_FRAME]);
     }
     pthread_mutex_unlock(&s->lock);
     atomic_fetch_sub_explicit(&s->bytes, unused, memory_order_relaxed);
@@ -507,7 +398,8 @@ static void settle(cc_store *s, struct cc_page *p)
     else
         memcpy(cc_item(s, slab, loc), k.bytes, size);
     p->loc = loc;
-    atomic_store_explicit(&p->slab, slab, memory_order_release);
+    const uint32_t hashed = atomic_load_explicit(&p->slab, memory_order_relaxed) & CC_PAGE_HASHED;
+    atomic_store_explicit(&p->slab, slab | hashed, memory_order_release);
     if (slab != CC_SLAB_FRAME && k.diff.base == l.like)
         return;                        /* the reference has passed to the difference */
     if (slab != CC_SLAB_FRAME)
@@ -523,13 +415,62 @@ static void settle(cc_store *s, struct cc_page *p)
 void cc_page_settle(cc_store *s, cc_pageh h)
 {
     struct cc_page *p = cc_item(s, CC_SLAB_PAGE, h);
-    if (cc_likely(!h || slab_of(p) != CC_SLAB_LENT))
+    if (cc_likely(!h || cc_page_slab(p) != CC_SLAB_LENT))
         return;
     pthread_mutex_t *lock = &s->lend[h % CC_LEND_LOCKS];
     pthread_mutex_lock(lock);
-    if (slab_of(p) == CC_SLAB_LENT)
+    if (cc_page_slab(p) == CC_SLAB_LENT)
         settle(s, p);
     pthread_mutex_unlock(lock);
+}
+
+bool cc_page_hashed(const cc_store *s, cc_pageh h, cc_digest *hash)
+{
+    const struct cc_page *p = cc_page(s, h);
+    if (h && !(atomic_load_explicit(&p->slab, memory_order_acquire) & CC_PAGE_HASHED))
+        return false;
+    *hash = p->hash;                   /* of the page of zeros: 0 */
+    return true;
+}
+
+/* The page's lock is held. */
+static void hash_note(struct cc_page *p, cc_digest hash)
+{
+    const uint32_t slab = atomic_load_explicit(&p->slab, memory_order_relaxed);
+    if (slab & CC_PAGE_HASHED)
+        return;
+    p->hash = hash;
+    atomic_store_explicit(&p->slab, slab | CC_PAGE_HASHED, memory_order_release);
+}
+
+void cc_page_set_hash(cc_store *s, cc_pageh h, cc_digest hash)
+{
+    if (!h)
+        return;
+    pthread_mutex_t *lock = &s->lend[h % CC_LEND_LOCKS];
+    pthread_mutex_lock(lock);
+    hash_note(cc_item(s, CC_SLAB_PAGE, h), hash);
+    pthread_mutex_unlock(lock);
+}
+
+cc_digest cc_page_hash(cc_store *s, cc_pageh h)
+{
+    cc_digest hash;
+    if (cc_page_hashed(s, h, &hash))
+        return hash;
+    struct cc_page *p = cc_item(s, CC_SLAB_PAGE, h);
+    pthread_mutex_t *lock = &s->lend[h % CC_LEND_LOCKS];
+    pthread_mutex_lock(lock);
+    if (cc_page_slab(p) == CC_SLAB_LENT) {
+        hash = cc_hash_page(((const struct cc_lent *)cc_item(s, CC_SLAB_LENT, p->loc))->ram);
+    } else {
+        uint8_t page[CC_PAGE_SIZE];
+        cc_page_read(s, h, page);
+        hash = cc_hash_page(page);
+    }
+    hash_note(p, hash);
+    pthread_mutex_unlock(lock);
+    return hash;
 }
 
 void cc_page_drop(struct cc_batch *b, cc_pageh h)
@@ -537,12 +478,12 @@ void cc_page_drop(struct cc_batch *b, cc_pageh h)
     cc_store *s = b->store;
     while (h && cc_unref(s, CC_SLAB_PAGE, h)) {
         const struct cc_page *p = cc_page(s, h);
-        const unsigned slab = slab_of(p);
+        const unsigned slab = cc_page_slab(p);
         cc_pageh next;
         if (slab == CC_SLAB_LENT) {    /* nobody else knows it any more, also not its machine */
             const struct cc_lent *l = cc_item(s, slab, p->loc);
             next = l->like;
-            cc_object_free(b, CC_SLAB_FRAME, l->frame);
+            frame_release(b);
         } else {
             const struct diff *d = diff_of(s, p);
             next = d ? d->base : 0;
@@ -576,6 +517,16 @@ bool cc_page_equal(cc_store *s, cc_pageh h, const uint8_t *contents)
     return memcmp(page, contents, CC_PAGE_SIZE) == 0;
 }
 
+/* Of a page of which the caller has the only reference. */
+bool cc_page_is_just_lent(const cc_store *s, cc_pageh h)
+{
+    const struct cc_page *p = cc_page(s, h);
+    if (cc_page_slab(p) != CC_SLAB_LENT)
+        return false;
+    const cc_pageh like = ((const struct cc_lent *)cc_item(s, CC_SLAB_LENT, p->loc))->like;
+    return !like || !cc_alone(s, CC_SLAB_PAGE, like);
+}
+
 uint64_t cc_page_exclusive(cc_store *s, cc_pageh h)
 {
     uint64_t bytes = 0;
@@ -583,7 +534,7 @@ uint64_t cc_page_exclusive(cc_store *s, cc_pageh h)
         cc_page_settle(s, h);
         const struct cc_page *p = cc_page(s, h);
         const struct diff *d = diff_of(s, p);
-        bytes += cc_object_bytes(s, CC_SLAB_PAGE) + cc_object_bytes(s, slab_of(p));
+        bytes += cc_object_bytes(s, CC_SLAB_PAGE) + cc_object_bytes(s, cc_page_slab(p));
         h = d ? d->base : 0;
     }
     return bytes;

@@ -24,6 +24,10 @@ static int check(cc_machine *m, const cc_watch *w, uint32_t i)
         return cc_fail(m, CC_EINVAL, "watch %u: frames and memory in one; make two of it", i);
     if ((w->flags & CC_WATCH_OUTSIDE) && (w->kinds != CC_WATCH_EXECUTE || (w->flags & CC_WATCH_PHYSICAL)))
         return cc_fail(m, CC_EINVAL, "watch %u: only execution at virtual addresses can be watched outside a range", i);
+    if (w->code_bytes && (w->kinds != CC_WATCH_EXECUTE || (w->flags & CC_WATCH_OUTSIDE)))
+        return cc_fail(m, CC_EINVAL, "watch %u: only instructions are known by their code", i);
+    if (w->code_bytes > CC_WATCH_CODE_MAX)
+        return cc_fail(m, CC_EINVAL, "watch %u: %u bytes of code: at most %u", i, w->code_bytes, CC_WATCH_CODE_MAX);
     if (!(w->kinds & KINDS_FRAME) && !w->size)
         return cc_fail(m, CC_EINVAL, "watch %u: no bytes", i);
     return CC_OK;

@@ -12,7 +12,6 @@ import dataclasses
 import json
 import re
 import shlex
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +20,7 @@ from chaoscontrol.errors import UsageError
 from chaoscontrol.explore.blind import BranchPlan
 from chaoscontrol.faults import FaultError, FaultSchedule, Origin
 from chaoscontrol.faults.types import NS_MAX
+from chaoscontrol.texts import read_toml
 
 if TYPE_CHECKING:
     from chaoscontrol.scenario import Scenario
@@ -104,11 +104,11 @@ def _one_line(text: str) -> str:
 def read_failure(path: str) -> SavedBranch:
     """Reads such a file. Raises UsageError that says where the damage is."""
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        table = read_toml(Path(path).read_bytes())
     except OSError as e:
         raise UsageError(e.strerror or str(e), where=path, hint=HINT) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"not TOML: {e}", where=path, hint=HINT) from None
+    except ValueError as e:
+        raise UsageError(str(e), where=path, hint=HINT) from None
     fields = _Fields(_table(table, "branch", path), path)
     plan = BranchPlan(
         fields.number("number", 0, SEED_MAX),

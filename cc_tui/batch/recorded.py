@@ -54,18 +54,10 @@ def record_failure(path: Path, scenario: Scenario, seed: int, plan: BranchPlan, 
 
 
 def _ended_alike(run: RecordedRun, result: BranchResult) -> bool:
-    """Same end, same failures, same digest.
-
-    A search looks at a branch's last instant before the faults that change then, a recording after them: where there
-    are any, the digests tell of different states.
-    """
-    if (run.begin_ns, run.end_ns) != (result.begin_ns, result.end_ns):
-        return False
+    """Same end, same failures, same digest."""
     if {failure.name for failure in run.failures} != {failure.name for failure in result.failures}:
         return False
-    span_ns = result.end_ns - result.begin_ns
-    changes = any(span_ns in (s.at_ns, s.at_ns + (s.duration_ns or 0)) for s in result.schedule.faults)
-    return changes or run.digest == result.digest
+    return (run.begin_ns, run.end_ns, run.digest) == (result.begin_ns, result.end_ns, result.digest)
 
 
 __all__ = ["PER_BUG_MAX", "record_failure", "recording_command"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cc_tui import diagnostics
 from cc_tui.diagnostics import ExitCode
 from cc_tui.kept_recordings import prune, recordings_dir
-from chaoscontrol.errors import ChaosControlError, GuestError, UsageError
+from chaoscontrol.errors import ChaosControlError, EngineError, GuestError, UsageError
 from chaoscontrol.explore.blind import BlindSearch, plan_branch
 from chaoscontrol.explore.workers import WorkerPool
 from chaoscontrol.oracle import OracleReport
@@ -86,8 +86,8 @@ def _run_search(options: BatchOptions) -> int:
     progress.clear()
     if failed is not None and not summary.branches:
         return _ended_by_error(failed)
+    print(json.dumps(summary.as_dict(), indent=2) if options.as_json else summary.as_text(), flush=True)
     _write_results(options, summary)
-    print(json.dumps(summary.as_dict(), indent=2) if options.as_json else summary.as_text())
     return _ended_by_error(failed) if failed is not None else _exit_code(options, summary)
 
 
@@ -177,11 +177,14 @@ def _try_writing(path: str, option: str) -> None:
 
 
 def _write(path: str, text: str) -> None:
+    """All of it, or nothing is left of it. Raises EngineError."""
+    file = Path(path)
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as e:
-        hint = "give another place"
-        raise UsageError(f"cannot be written: {e.strerror or e}", where=path, hint=hint) from None
+        if file.is_file():
+            file.unlink()
+        raise EngineError(f"cannot be written: {e.strerror or e}", where=path) from None
 
 
 def _keep_failure(options: BatchOptions, summary: Summary, plan: BranchPlan, result: BranchResult) -> None:
@@ -191,7 +194,12 @@ def _keep_failure(options: BatchOptions, summary: Summary, plan: BranchPlan, res
         assert options.scenario is not None
         is_file = options.scenario.endswith(".toml")
         name = os.path.abspath(options.scenario) if is_file else options.scenario
-        _write(path, failure_text(name, summary.scenario, summary.seed, plan, result, path))
+        try:
+            _write(path, failure_text(name, summary.scenario, summary.seed, plan, result, path))
+        except EngineError as e:
+            # What was found stands in the summary all the same.
+            diagnostics.error(f"branch {plan.number} cannot be kept: {e}")
+            path = None
     recording = None
     try:
         recording = _record(options, summary, plan, result)

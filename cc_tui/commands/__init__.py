@@ -3,7 +3,7 @@
 from cc_tui.commands.bench import Answer, Bench, Notice
 from cc_tui.commands.engine import EngineCommand, carry_out
 from cc_tui.commands.language import CommandError
-from cc_tui.commands.registry import BY_NAME, SPECS, Command, FrontendCommand, Spec, completions, parse, parse_script
+from cc_tui.commands.registry import BY_NAME, SPECS, Command, FrontendCommand, Spec, parse, parse_script
 
 __all__ = [
     "BY_NAME",
@@ -17,7 +17,6 @@ __all__ = [
     "Notice",
     "Spec",
     "carry_out",
-    "completions",
     "parse",
     "parse_script",
 ]

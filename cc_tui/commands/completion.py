@@ -7,19 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cc_tui.commands.conditions import OPERATORS, SUBJECTS
+from cc_tui.commands.branches import ALL
+from cc_tui.commands.catching import WHATS
+from cc_tui.commands.condition import OPERATORS
+from cc_tui.commands.conditions import SUBJECTS, UNSIGNED
 from cc_tui.commands.language import quote
-from cc_tui.commands.registry import BY_NAME, SPECS
+from cc_tui.commands.likelihood import WORDS
+from cc_tui.commands.packets import EDITS, packet_word
+from cc_tui.commands.registry import BY_NAME, INFO, SPECS
+from cc_tui.commands.triage import FORMATS
 from cc_tui.fault_fields import DURATION, fields_of
+from chaoscontrol.debug.hindsight import KINDS
 from chaoscontrol.events import EventKind
 from chaoscontrol.faults import FAULTS
 from chaoscontrol.oracle import Verdict
+from chaoscontrol.packets import read_packet
 from chaoscontrol.registers import EDITABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from cc_tui.session import SessionView
+    from cc_tui.symbols import SymbolTable
+
 PATHS_MAX = 200
+SYMBOLS_MAX = 50
+"""Symbols offered at once."""
 OPTIONS = ("--json",)
 
 
@@ -46,8 +59,24 @@ class Names:
     """Of marks, in full."""
     properties: tuple[str, ...] = ()
     panes: tuple[str, ...] = ()
+    packets: tuple[tuple[str, str], ...] = ()
+    """Those in flight: their words, and what they are."""
     symbols: Callable[[str], list[str]] = field(default=_no_symbols)
     """The symbols that begin so."""
+
+
+def names_in(view: SessionView, symbols: SymbolTable | None = None, panes: tuple[str, ...] = ()) -> Names:
+    """What a session's picture has to name; `symbols` once they are known, `panes` where there are any."""
+    return Names(
+        vms=len(view.instrets),
+        branches=tuple(branch.name for branch in view.branches),
+        marks=tuple(view.marks),
+        moments=tuple(str(moment) for moment in view.marks.values()),
+        properties=tuple(result.name for result in view.cluster.properties),
+        panes=panes,
+        packets=tuple((packet_word(one.id), read_packet(one.data).summary) for one in view.cluster.in_flight),
+        symbols=_no_symbols if symbols is None else lambda prefix: symbols.completions(prefix, SYMBOLS_MAX),
+    )
 
 
 _ARGUMENTS: dict[str, tuple[str, ...]] = {
@@ -59,22 +88,41 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "schedule": ("path",),
     "write": ("vm", "address"),
     "set": ("vm", "register"),
+    "packet": ("edit", "packet"),
+    "packets": ("vm-or-packet",),
     "agent": ("vm", "request"),
     "probe": ("vm",),
     "assert": (),
+    "check": (),
+    "likelihood": (),
     "console": ("vm",),
     "events": ("kind", "kind"),
     "registers": ("vm", "register"),
     "x": ("vm", "address"),
     **dict.fromkeys(
-        ("break", "watch", "rwatch", "awatch", "run-to", "reverse-run-to", "when-written", "disassemble"),
+        (
+            *("break", "watch", "rwatch", "awatch", "run-to", "reverse-run-to", "when-written", "disassemble"),
+            *("list", "line"),
+        ),
         ("vm-or-address", "address"),
     ),
     "symbol": ("address",),
     "search": ("vm",),
-    "ps": ("vm",),
-    "maps": ("vm",),
+    **dict.fromkeys(
+        (
+            *("ps", "maps", "backtrace", "frame", "up", "down", "finish", "reverse-finish"),
+            *("step-line", "next-line", "reverse-step-line", "reverse-next-line"),
+        ),
+        ("vm",),
+    ),
+    "symbol-file": ("path",),
     "info": ("info",),
+    "compare": ("branch", "branch"),
+    "delete-branch": ("branch", "all"),
+    "rename-branch": ("branch",),
+    "annotate": ("branch-or-mark",),
+    "diff": ("place", "place"),
+    "triage": ("", "format", "path"),
     "vm": ("vm",),
     "save": ("path",),
     "source": ("path",),
@@ -93,6 +141,12 @@ def complete(line: str, names: Names) -> list[Candidate]:
     if word.startswith("--") and words:
         return [Candidate(option, start) for option in OPTIONS if option.startswith(word)]
     return [Candidate(text, start, about) for text, about in _candidates(words, word, names) if text.startswith(word)]
+
+
+def suggest(line: str, names: Names) -> str | None:
+    """The line with the likeliest of what its last word may become, if that is anything more."""
+    whole = (line[: candidate.start] + candidate.text for candidate in complete(line, names))
+    return next((text for text in whole if text != line), None)
 
 
 def _words(line: str) -> tuple[list[str], int]:
@@ -124,8 +178,14 @@ def _candidates(words: list[str], word: str, names: Names) -> Iterator[tuple[str
     given = words[1:]
     if spec.name == "inject" and given:
         yield from _fault_fields(given, word, names)
+    elif spec.name in ("catch", "next", "reverse-next"):
+        yield from _happening(given, names)
     elif spec.name == "assert":
         yield from _condition(given, names)
+    elif spec.name == "check":
+        yield from _property(given, word, names)
+    elif spec.name == "likelihood":
+        yield from _likelihood(given, word, names)
     else:
         kinds = _ARGUMENTS.get(spec.name, ())
         if len(given) < len(kinds) or (kinds and spec.name in _GOES_ON):
@@ -143,14 +203,27 @@ def _of_kind(kind: str, word: str, names: Names) -> Iterator[tuple[str, str]]:
     match kind:
         case "vm":
             yield from _plain(_vms(names))
+        case "branch":
+            yield from _plain(names.branches)
+        case "branch-or-mark":
+            yield from _plain((*names.branches, *names.marks))
+        case "all":
+            yield from _plain((ALL,))
         case "place":
             yield from _places(names)
         case "address":
             yield from _plain(names.symbols(word) if word else [])
         case "vm-or-address":
             yield from _plain((*_vms(names), *(names.symbols(word) if word else [])))
+        case "edit":
+            yield from _plain(EDITS)
+        case "packet":
+            yield from names.packets
+        case "vm-or-packet":
+            yield from _plain(_vms(names))
+            yield from names.packets
         case "info":
-            yield from _plain(("registers", "points", "ps", "maps", "symbol"))
+            yield from _plain(INFO)
         case "fault":
             yield from ((name, (kind.__doc__ or "").split("\n")[0]) for name, kind in FAULTS.items())
         case "register":
@@ -159,6 +232,8 @@ def _of_kind(kind: str, word: str, names: Names) -> Iterator[tuple[str, str]]:
             yield from _plain(("ps", "signal", "run"))
         case "kind":
             yield from _plain(EventKind)
+        case "format":
+            yield from _plain(FORMATS)
         case "within":
             yield from _plain(("within",))
         case "pane":
@@ -227,12 +302,10 @@ def _condition(given: list[str], names: Names) -> Iterator[tuple[str, str]]:
             yield from _plain(Verdict)
         case ["console"]:
             yield from _plain(("any", *_vms(names)))
-        case ["console", _]:
+        case ["console", _] | ["event", _]:
             yield from _plain(("contains", "matches"))
         case ["event"]:
             yield from _plain(EventKind)
-        case ["event", _]:
-            yield from _plain(("contains",))
         case ["machine", _]:
             yield from _plain(("running", "stopped"))
         case ["future"]:
@@ -242,9 +315,58 @@ def _condition(given: list[str], names: Names) -> Iterator[tuple[str, str]]:
         case ["machine"] | ["instret"] | ["register"] | ["memory"] | ["digest"]:
             yield from _plain(_vms(names))
         case ["memory", _, _]:
-            yield from _plain(("==", "!="))
+            yield from _plain(("==", "!=", *UNSIGNED))
+        case ["memory", _, _, size] if size in UNSIGNED:
+            yield from compared
         case _:
             pass
+
+
+def _happening(given: list[str], names: Names) -> Iterator[tuple[str, str]]:
+    if given and given[0].isdecimal():
+        given = given[1:]
+    match given:
+        case []:
+            yield from _plain(WHATS)
+        case ["console"]:
+            yield from _plain((*_vms(names), "matches"))
+        case ["console", machine] if machine != "matches":
+            yield from _plain(("matches",))
+        case ["assertion"]:
+            yield from _plain((*_vms(names), "failed", "passed"))
+        case ["assertion", machine] if machine.startswith("vm"):
+            yield from _plain(("failed", "passed"))
+        case ["assertion", *_]:
+            yield from _plain(map(quote, names.properties))
+        case [_] | ["packet" | "sent" | "received", _]:
+            yield from _plain(_vms(names))
+        case _:
+            pass
+
+
+def _property(given: list[str], word: str, names: Names) -> Iterator[tuple[str, str]]:
+    if not given:
+        yield from _plain(KINDS)
+        return
+    match given[-1]:
+        case "at":
+            yield from _plain(names.symbols(word) if word else [])
+        case "on":
+            yield from _plain((*names.branches, "all"))
+        case _:
+            yield from _condition(given[1:], names) if given[0] in KINDS else ()
+            yield from _plain(("at", "on") if len(given) > 3 else ())
+
+
+def _likelihood(given: list[str], word: str, names: Names) -> Iterator[tuple[str, str]]:
+    if "with" in given:
+        fault = given[given.index("with") + 1 :]
+        yield from _fault_fields(fault, word, names) if fault else _of_kind("fault", word, names)
+    elif "when" in given:
+        yield from _condition(given[given.index("when") + 1 :], names)
+    elif not given or given[-1] not in WORDS:
+        yield from _plain(WORDS)
+        yield from _plain(map(quote, names.properties if not given else ()))
 
 
 def _paths(word: str) -> list[str]:
@@ -262,4 +384,4 @@ def _paths(word: str) -> list[str]:
     return found[:PATHS_MAX]
 
 
-__all__ = ["Candidate", "Names", "complete"]
+__all__ = ["Candidate", "Names", "complete", "names_in", "suggest"]

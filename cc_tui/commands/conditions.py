@@ -3,138 +3,54 @@
     [not] SUBJECT
 
 Every subject has one form, which its class names in FORM. Words are separate: `branch == main`, not `branch==main`.
-Checking changes nothing.
+Checking changes nothing. `check` takes the same conditions, to judge whole branches by them.
 """
 
 from __future__ import annotations
 
-import operator
+import inspect
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
+from cc_tui.commands.addresses import Address
+from cc_tui.commands.condition import MACHINE, OPERATORS, Condition, Found, Not, Subject, Words
 from cc_tui.commands.engine import refuse_machine
 from cc_tui.commands.language import (
     CommandError,
-    format_address,
     format_duration,
-    parse_address,
     parse_bytes,
     parse_duration,
     parse_number,
     quote,
 )
 from cc_tui.options import parse_count
-from chaoscontrol.errors import UsageError
 from chaoscontrol.events import EventKind
 from chaoscontrol.oracle import Verdict
-from chaoscontrol.registers import EDITABLE
+from chaoscontrol.registers import check_register
+from chaoscontrol.texts import compile_pattern
 from chaoscontrol.timetravel import Moment, format_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from cc_tui.commands.bench import Bench
+    from cc_tui.commands.hindsight import Check
+    from chaoscontrol.events import Event
 
-OPERATORS: dict[str, Callable[[int, int], bool]] = {
-    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
 SHOWN_CHARS = 60
 """How much of a console's last line an error shows."""
-_MACHINE = re.compile(r"(?:vm)?(\d{1,4})", re.ASCII)
+UNSIGNED = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
+"""Bytes of a number in memory, little-endian."""
 
 
-class Found(NamedTuple):
-    """How a condition stands."""
-
-    holds: bool
-    what: str
-    """What is there instead, or there after all: `it is b1`."""
-
-
-class Condition(ABC):
-    """Something that is so or not at the cursor."""
-
-    @property
-    @abstractmethod
-    def text(self) -> str:
-        """The words that read to it."""
+class OfEvents(Subject):
+    """A condition that single events can meet as well."""
 
     @abstractmethod
-    def check(self, bench: Bench) -> Found:
-        """How it stands. Raises ChaosControlError for what cannot be looked at."""
-
-
-class Subject(Condition):
-    """A condition that begins with a word of its own."""
-
-    FORM: ClassVar[str]
-
-    @classmethod
-    @abstractmethod
-    def read(cls, words: Words) -> Subject:
-        """From the words after the first. Raises CommandError."""
-
-
-class Words:
-    """The words of a condition, taken one by one. Errors show the form."""
-
-    def __init__(self, words: list[str], quantum_ns: int) -> None:
-        self.quantum_ns = quantum_ns
-        self.form = "[not] " + " | ".join(SUBJECTS)
-        self._words = list(words)
-
-    def next(self, what: str) -> str:
-        """The next word, which is `what`."""
-        if not self._words:
-            raise CommandError(f"assert: {what} is missing", hint=f"write assert {self.form}")
-        return self._words.pop(0)
-
-    def more(self) -> bool:
-        return bool(self._words)
-
-    def done(self) -> None:
-        if self._words:
-            raise CommandError(f"assert: {self._words[0]!r} is too much", hint=f"write assert {self.form}")
-
-    def one_of(self, what: str, known: tuple[str, ...]) -> str:
-        word = self.next(what)
-        if word not in known:
-            raise CommandError(f"assert: {word!r} is no {what}", hint=f"write assert {self.form}")
-        return word
-
-    def operator(self) -> str:
-        return self.one_of("comparison", tuple(OPERATORS))
-
-    def equality(self) -> str:
-        return self.one_of("comparison", ("==", "!="))
-
-    def machine(self) -> int:
-        word = self.next("a machine")
-        match = _MACHINE.fullmatch(word)
-        if match is None:
-            raise CommandError(f"assert: not a machine: {word!r}", hint="write its number, 0 or vm0")
-        return int(match[1])
-
-    def machine_if_named(self) -> int | None:
-        """A machine if the next word is `vm` and its number."""
-        return self.machine() if self._words and re.fullmatch(r"vm\d{1,4}", self._words[0], re.ASCII) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Not(Condition):
-    """The opposite of another condition."""
-
-    condition: Condition
-
-    @property
-    def text(self) -> str:
-        return f"not {self.condition.text}"
-
-    def check(self, bench: Bench) -> Found:
-        holds, what = self.condition.check(bench)
-        return Found(not holds, what)
+    def met_by(self, event: Event) -> bool | None:
+        """Does the event meet it? None: it is of another sort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +70,9 @@ class OnBranch(Subject):
         return f"branch {self.equality} {quote(self.name)}"
 
     def check(self, bench: Bench) -> Found:
-        here = bench.multiverse.branch.name
-        return Found((here == self.name) == (self.equality == "=="), f"it is {here}")
+        here = bench.multiverse.branch
+        named = self.name in (here.name, *here.former)
+        return Found(named == (self.equality == "=="), f"it is {here.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +89,7 @@ class AtMoment(Subject):
         sign = first if first in OPERATORS else "=="
         place = first if sign != first else words.next("a moment or mark")
         if ":" in place:
-            _moment(place)
+            Moment.parse(place)
         return cls(sign, place)
 
     @property
@@ -185,7 +102,7 @@ class AtMoment(Subject):
         if there is None:
             if ":" not in self.place:
                 raise CommandError(f"no mark {self.place!r}", hint=f"there are {', '.join(bench.marks) or 'none'}")
-            there = _moment(self.place)
+            there = Moment.parse(self.place)
         if self.operator in ("==", "!="):
             # The digests say whether it is the same state; a mark's own branch may have another name.
             same = (here.position, here.machines) == (there.position, there.machines)
@@ -225,7 +142,7 @@ class AtTick(Subject):
 
     @classmethod
     def read(cls, words: Words) -> AtTick:
-        return cls(words.operator(), _count(words))
+        return cls(words.operator(), parse_count(words.next("a number")))
 
     @property
     def text(self) -> str:
@@ -246,7 +163,7 @@ class Instret(Subject):
 
     @classmethod
     def read(cls, words: Words) -> Instret:
-        return cls(words.machine(), words.operator(), _count(words))
+        return cls(words.machine(), words.operator(), parse_count(words.next("a number")))
 
     @property
     def text(self) -> str:
@@ -270,12 +187,10 @@ class HasDigest(Subject):
         machine = words.machine_if_named()
         word = words.next("a digest")
         if re.fullmatch(r"[0-9a-f]{1,32}(?:,[0-9a-f]{1,32})*", word) is None:
-            raise CommandError(
-                f"assert: not a digest: {word!r}", hint="write its first hexadecimal digits, as 14dad143"
-            )
+            raise words.error(f"not a digest: {word!r}", "write its first hexadecimal digits, as 14dad143")
         prefixes = tuple(word.split(","))
         if machine is not None and len(prefixes) > 1:
-            raise CommandError("assert: a machine has one digest", hint=f"write assert {words.form}")
+            raise words.error("a machine has one digest")
         return cls(machine, prefixes)
 
     @property
@@ -322,7 +237,7 @@ class PropertyStands(Subject):
 
 
 @dataclass(frozen=True, slots=True)
-class ConsoleShows(Subject):
+class ConsoleShows(OfEvents):
     """What a console has shown since boot, up to the cursor."""
 
     FORM: ClassVar[str] = "console VM|any contains TEXT | console VM|any matches REGEX"
@@ -333,17 +248,10 @@ class ConsoleShows(Subject):
     @classmethod
     def read(cls, words: Words) -> ConsoleShows:
         word = words.next("a machine")
-        match = _MACHINE.fullmatch(word)
+        match = MACHINE.fullmatch(word)
         if match is None and word != "any":
-            raise CommandError(f"assert: not a machine: {word!r}", hint=f"write assert {words.form}")
-        how, pattern = words.one_of("way to look", ("contains", "matches")), words.next("a text")
-        if not pattern:
-            raise CommandError("assert: an empty text is everywhere")
-        if how == "matches":
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise CommandError(f"assert: not a regular expression: {error}") from None
+            raise words.error(f"not a machine: {word!r}")
+        how, pattern = _text(words)
         return cls(None if match is None else int(match[1]), how, pattern)
 
     @property
@@ -361,45 +269,53 @@ class ConsoleShows(Subject):
         shown = [f"vm{machine} {_last_line(bench, machine)!r}" for machine in machines]
         return Found(False, f"the last lines are {', '.join(shown)}")
 
+    def met_by(self, event: Event) -> bool | None:
+        if event.kind is not EventKind.CONSOLE or self.machine not in (None, event.vm):
+            return None
+        return _reads(self.how, self.pattern, event.text)
+
     def _line_in(self, bench: Bench, machine: int) -> str | None:
         """The first line with it."""
         log, total = bench.multiverse.consoles()[machine], bench.multiverse.console_totals[machine]
         if self.how == "contains":
             at = log.find(self.pattern.encode(), 0, total)
         else:
-            text = log.read(0, total).decode("latin-1")
-            match = re.search(self.pattern.encode().decode("latin-1"), text, re.MULTILINE)
-            at = -1 if match is None else match.start()
+            data = log.read(0, total)
+            text = data.decode(errors="replace").replace("\r\n", "\n")
+            match = compile_pattern(self.pattern, re.MULTILINE).search(text)
+            at = -1 if match is None else _line_start(data, text.count("\n", 0, match.start()))
         if at < 0:
             return None
         return log.line_bytes(log.line_of(at), total).decode(errors="replace").strip()
 
 
 @dataclass(frozen=True, slots=True)
-class EventHappened(Subject):
+class EventHappened(OfEvents):
     """Something that happened up to the cursor."""
 
-    FORM: ClassVar[str] = "event KIND contains TEXT"
+    FORM: ClassVar[str] = "event KIND contains TEXT | event KIND matches REGEX"
     kind: str
+    how: str
     pattern: str
 
     @classmethod
     def read(cls, words: Words) -> EventHappened:
-        kind = words.one_of("kind of event", tuple(EventKind))
-        words.one_of("way to look", ("contains",))
-        return cls(kind, words.next("a text"))
+        return cls(words.one_of("kind of event", tuple(EventKind)), *_text(words))
 
     @property
     def text(self) -> str:
-        return f"event {self.kind} contains {quote(self.pattern)}"
+        return f"event {self.kind} {self.how} {quote(self.pattern)}"
 
     def check(self, bench: Bench) -> Found:
         multiverse, count = bench.multiverse, 0
         for event in multiverse.events_so_far():
             count += event.kind == self.kind
-            if event.kind == self.kind and self.pattern in event.text:
+            if self.met_by(event):
                 return Found(True, f"{event.text[:SHOWN_CHARS]!r} happened at {format_seconds(event.vns)} s")
         return Found(False, f"none of {count} {self.kind} events says so")
+
+    def met_by(self, event: Event) -> bool | None:
+        return None if event.kind != self.kind else _reads(self.how, self.pattern, event.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,8 +353,7 @@ class RegisterHolds(Subject):
     @classmethod
     def read(cls, words: Words) -> RegisterHolds:
         machine, name = words.machine(), words.next("a register")
-        if name not in EDITABLE:
-            raise CommandError(f"assert: no register {name!r}", hint=f"there are {', '.join(EDITABLE)}")
+        check_register(name)
         return cls(machine, name, words.operator(), parse_number(words.next("a value")))
 
     @property
@@ -453,30 +368,54 @@ class RegisterHolds(Subject):
 
 @dataclass(frozen=True, slots=True)
 class MemoryHolds(Subject):
-    """Bytes of a machine's memory."""
+    """Bytes of a machine's memory, or a number there."""
 
-    FORM: ClassVar[str] = "memory VM [phys:]ADDRESS == HEX"
+    FORM: ClassVar[str] = "memory VM [phys:]ADDRESS ==|!= HEX | memory VM ADDRESS u8|u16|u32|u64 OP VALUE"
     machine: int
-    address: int
-    physical: bool
+    address: Address
     equality: str
     data: bytes
 
     @classmethod
-    def read(cls, words: Words) -> MemoryHolds:
-        machine, (address, physical) = words.machine(), parse_address(words.next("an address"))
-        return cls(machine, address, physical, words.equality(), _bytes(words))
+    def read(cls, words: Words) -> MemoryHolds | NumberHolds:
+        machine, address = words.machine(), Address.read(words.next("an address"))
+        how = words.one_of("comparison or size", ("==", "!=", *UNSIGNED))
+        if how in UNSIGNED:
+            return NumberHolds(machine, address, how, words.operator(), parse_number(words.next("a value")))
+        return cls(machine, address, how, _bytes(words))
 
     @property
     def text(self) -> str:
-        where = format_address(self.address, physical=self.physical)
-        return f"memory vm{self.machine} {where} {self.equality} {self.data.hex()}"
+        return f"memory vm{self.machine} {self.address.text} {self.equality} {self.data.hex()}"
 
     def check(self, bench: Bench) -> Found:
-        refuse_machine(bench, self.machine)
-        machine = bench.multiverse.machines[self.machine]
-        found = machine.read_memory(self.address, len(self.data), virtual=not self.physical)
+        found = _memory(bench, self.machine, self.address, len(self.data))
         return Found((found == self.data) == (self.equality == "=="), f"it is {found.hex()}")
+
+
+@dataclass(frozen=True, slots=True)
+class NumberHolds(Condition):
+    """An unsigned little-endian number in a machine's memory."""
+
+    machine: int
+    address: Address
+    size: str
+    """One of UNSIGNED."""
+    operator: str
+    value: int
+
+    @property
+    def text(self) -> str:
+        return f"memory vm{self.machine} {self.address.text} {self.size} {self.operator} {self.value:#x}"
+
+    def check(self, bench: Bench) -> Found:
+        found = int.from_bytes(_memory(bench, self.machine, self.address, UNSIGNED[self.size]), "little")
+        return _compared(found, self.operator, self.value, f"{found:#x}")
+
+
+def _memory(bench: Bench, vm: int, address: Address, size: int) -> bytes:
+    refuse_machine(bench, vm)
+    return bench.multiverse.machines[vm].read_memory(address.find(bench, vm), size, virtual=not address.physical)
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,6 +438,28 @@ class FutureIs(Subject):
         return Found(state == self.state, f"it is {state}")
 
 
+@dataclass(frozen=True, slots=True)
+class CheckPasses(Subject):
+    """A property holds on whole branches, as `check` judges them."""
+
+    FORM: ClassVar[str] = "check PROPERTY"
+    judged: Check
+
+    @classmethod
+    def read(cls, words: Words) -> CheckPasses:
+        # Only here: it builds on this module.
+        from cc_tui.commands.hindsight import read_check
+
+        return cls(read_check(words.rest(), words.quantum_ns))
+
+    @property
+    def text(self) -> str:
+        return self.judged.text
+
+    def check(self, bench: Bench) -> Found:
+        return self.judged.stands(bench)
+
+
 SUBJECTS: dict[str, type[Subject]] = {
     "branch": OnBranch,
     "moment": AtMoment,
@@ -513,22 +474,29 @@ SUBJECTS: dict[str, type[Subject]] = {
     "register": RegisterHolds,
     "memory": MemoryHolds,
     "future": FutureIs,
+    "check": CheckPasses,
 }
 """By their first word."""
 
 
 def read_condition(texts: list[str], quantum_ns: int) -> Condition:
     """The condition that words say. Raises CommandError with the form that was meant."""
-    words = Words(texts, quantum_ns)
+    words = Words(texts, quantum_ns, lead="assert", form="[not] " + " | ".join(SUBJECTS))
+    condition = take_condition(words)
+    words.done()
+    return condition
+
+
+def take_condition(words: Words) -> Condition:
+    """The condition that the next words say; those after it are left. Raises CommandError."""
     negations, name = 0, words.next("a condition")
     while name == "not":
         negations, name = negations + 1, words.next("a condition")
     subject = SUBJECTS.get(name)
     if subject is None:
-        raise CommandError(f"assert: {name!r} is nothing to assert", hint=f"there are {', '.join(SUBJECTS)}")
+        raise words.error(f"{name!r} is no condition", f"there are {', '.join(SUBJECTS)}")
     words.form = subject.FORM
-    condition: Condition = subject.read(words)
-    words.done()
+    condition = subject.read(words)
     for _ in range(negations):
         condition = Not(condition)
     return condition
@@ -539,30 +507,41 @@ def _compared(found: int, sign: str, wanted: int, shown: str = "") -> Found:
     return Found(OPERATORS[sign](found, wanted), f"it is {shown or found}")
 
 
-def forms() -> Iterator[str]:
-    """All forms, for help."""
-    yield from (subject.FORM for subject in SUBJECTS.values())
+def forms() -> Iterator[tuple[str, str]]:
+    """For help: what conditions there are, and what each is about."""
+    yield from ((subject.FORM, inspect.getdoc(subject) or "") for subject in SUBJECTS.values())
 
 
-def _moment(text: str) -> Moment:
-    try:
-        return Moment.parse(text)
-    except UsageError as error:
-        raise CommandError(error.what, hint=error.hint) from None
+def _text(words: Words) -> tuple[str, str]:
+    """How to look for a text, and the text."""
+    how, pattern = words.one_of("way to look", ("contains", "matches")), words.next("a text")
+    if not pattern:
+        raise words.error("an empty text is everywhere")
+    if how == "matches":
+        try:
+            compile_pattern(pattern)
+        except ValueError as error:
+            raise words.error(f"not a regular expression: {error}") from None
+    return how, pattern
 
 
-def _count(words: Words) -> int:
-    try:
-        return parse_count(words.next("a number"))
-    except UsageError as error:
-        raise CommandError(error.what, hint=error.hint) from None
+def _line_start(data: bytes, line: int) -> int:
+    """Where line `line` of a text begins, counted from 0."""
+    at = 0
+    for _ in range(line):
+        at = data.index(b"\n", at) + 1
+    return at
+
+
+def _reads(how: str, pattern: str, text: str) -> bool:
+    return pattern in text if how == "contains" else compile_pattern(pattern).search(text) is not None
 
 
 def _bytes(words: Words) -> bytes:
     try:
         return parse_bytes(words.next("bytes"))
     except CommandError as error:
-        raise CommandError(f"assert: {error.what}", hint=error.hint) from None
+        raise words.error(error.what, error.hint) from None
 
 
 def _last_line(bench: Bench, machine: int) -> str:
@@ -572,4 +551,16 @@ def _last_line(bench: Bench, machine: int) -> str:
     return text[:SHOWN_CHARS]
 
 
-__all__ = ["OPERATORS", "SUBJECTS", "Condition", "Found", "Not", "PropertyStands", "forms", "read_condition"]
+__all__ = [
+    "SUBJECTS",
+    "UNSIGNED",
+    "CheckPasses",
+    "Condition",
+    "Found",
+    "Not",
+    "OfEvents",
+    "PropertyStands",
+    "forms",
+    "read_condition",
+    "take_condition",
+]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from cc_tui.commands.engine import EngineCommand, refuse_machine
 from cc_tui.commands.faults import give
-from cc_tui.commands.language import CommandError, format_address, parse_address, parse_bytes, parse_number
+from cc_tui.commands.language import format_address, parse_address, parse_bytes, parse_number
 from chaoscontrol.errors import AddressError
-from chaoscontrol.registers import EDITABLE
+from chaoscontrol.registers import check_register
 from chaoscontrol.timetravel import MemoryInput, RegisterInput
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class WriteMemory(EngineCommand):
     """Bytes of a machine's memory become others here."""
 
     scripted: ClassVar[bool] = False
+    acts: ClassVar[bool] = True
     machine: int
     address: int
     physical: bool
@@ -73,18 +74,16 @@ class SetRegister(EngineCommand):
     """A register has another value here."""
 
     scripted: ClassVar[bool] = False
+    acts: ClassVar[bool] = True
     machine: int
     name: str
     value: int
 
     @classmethod
     def read(cls, machine: int, name: str, value: str) -> SetRegister:
-        """From the words of a line. Raises CommandError."""
-        if name not in EDITABLE:
-            raise CommandError(f"no register {name!r} can be set", hint=f"those can: {', '.join(EDITABLE)}")
+        """From the words of a line. Raises UsageError."""
         number = parse_number(value)
-        if number >> EDITABLE[name]:
-            raise CommandError(f"{name} cannot be {value}", hint=f"it has {EDITABLE[name]} bits")
+        check_register(name, number)
         return cls(machine, name, number)
 
     @property

@@ -29,6 +29,8 @@ class EngineCommand(ABC):
     """Does it move the cursor? Then a run in progress ends first, and it may take long."""
     scripted: ClassVar[bool] = True
     """Is it part of the session's script?"""
+    acts: ClassVar[bool] = False
+    """Does it give an input, or make, name or annotate a branch, which leaving would lose?"""
 
     @property
     @abstractmethod
@@ -51,6 +53,8 @@ def carry_out(command: EngineCommand, bench: Bench) -> None:
     except BaseException:
         bench.script.arrive()
         raise
+    if command.moves:
+        bench.frame = None  # it was chosen where the cursor was
     if command.scripted:
         bench.script.wrote(command.text)
     elif command.moves and not bench.running:
@@ -164,7 +168,7 @@ class Continue(EngineCommand):
         if self.forward and multiverse.at_end:
             _refuse_if_all_stopped(bench)
             if bench.attended:
-                bench.running = bench.flat_out = True
+                bench.run(flat_out=True)
             else:
                 _go_on(bench)
             return
@@ -258,7 +262,7 @@ class Run(EngineCommand):
 
     def run(self, bench: Bench) -> None:
         _refuse_if_all_stopped(bench)
-        bench.running, bench.flat_out = True, False
+        bench.run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +280,36 @@ class Pause(EngineCommand):
 
 
 @dataclass(frozen=True, slots=True)
+class Toggle(EngineCommand):
+    """Run, or stop running: what it is when its turn comes, which nobody knows before."""
+
+    scripted: ClassVar[bool] = False
+
+    @property
+    def text(self) -> str:
+        return "run or pause"
+
+    def run(self, bench: Bench) -> None:
+        command = Pause() if bench.running else Run()
+        command.run(bench)
+
+
+@dataclass(frozen=True, slots=True)
+class EndTyping(EngineCommand):
+    """Nobody types any more: stop the run that typing began, if it still goes on."""
+
+    scripted: ClassVar[bool] = False
+
+    @property
+    def text(self) -> str:
+        return "end of typing"
+
+    def run(self, bench: Bench) -> None:
+        if bench.runs_for_typing:
+            bench.pause()
+
+
+@dataclass(frozen=True, slots=True)
 class Speed(EngineCommand):
     """How fast `run` lets time pass."""
 
@@ -290,6 +324,29 @@ class Speed(EngineCommand):
         bench.speed, bench.flat_out = self.speed, False
 
 
+SPEEDS: tuple[float | None, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Faster(EngineCommand):
+    """As many of the usual speeds faster than now; negative: slower."""
+
+    scripted: ClassVar[bool] = False
+    by: int
+
+    @property
+    def text(self) -> str:
+        return f"{abs(self.by)} {'faster' if self.by > 0 else 'slower'}"
+
+    def run(self, bench: Bench) -> None:
+        places = [float("inf") if known is None else known for known in SPEEDS]
+        now = float("inf") if bench.speed is None else bench.speed
+        at = len(places) - 1 if bench.speed is None else min(range(len(places)), key=lambda at: abs(places[at] - now))
+        command = Speed(SPEEDS[min(max(at + self.by, 0), len(SPEEDS) - 1)])
+        command.run(bench)
+        bench.say(command.text)
+
+
 # ---- acting ---------------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +354,7 @@ class Speed(EngineCommand):
 class Fork(EngineCommand):
     """A new branch from the cursor."""
 
+    acts: ClassVar[bool] = True
     name: str | None = None
 
     @property
@@ -309,8 +367,6 @@ class Fork(EngineCommand):
 
 def fork(bench: Bench, name: str | None) -> None:
     """Make a branch at the cursor and follow it; says so."""
-    if name in bench.marks:
-        raise CommandError(f"there is a mark {name!r} already", hint="choose another name")
     parent = bench.multiverse.branch.name
     head = bench.multiverse.fork(name)
     bench.script.unsaved_inputs += 1
@@ -334,8 +390,11 @@ class Type(EngineCommand):
     """Bytes for a machine's serial console. In the past it forks first. It writes its own part of the script."""
 
     scripted: ClassVar[bool] = False
+    acts: ClassVar[bool] = True
     machine: int
     data: bytes
+    by_hand: bool = False
+    """Does somebody type? Nobody types to see nothing happen: it lets time run."""
 
     @property
     def text(self) -> str:
@@ -354,6 +413,8 @@ class Type(EngineCommand):
             bench.script.wrote(replace(self, data=data[:count]).text)
         if count < len(data):
             bench.waiting[self.machine] = data[count:]
+        if self.by_hand and not bench.running:
+            bench.run(for_typing=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,15 +429,13 @@ class Mark(EngineCommand):
 
     def run(self, bench: Bench) -> None:
         name = self.name or _free_mark(bench)
-        if any(branch.name == name for branch in bench.multiverse.branches()):
-            raise CommandError(f"there is a branch {name!r} already", hint="choose another name")
-        bench.marks[name] = bench.multiverse.moment(remember=True)
-        bench.say(f"mark {name}: {bench.marks[name]}")
+        bench.say(f"mark {name}: {bench.multiverse.mark(name)}")
 
 
 def _free_mark(bench: Bench) -> str:
-    number = len(bench.marks) + 1
-    while f"m{number}" in bench.marks:
+    multiverse = bench.multiverse
+    number = len(multiverse.marks) + 1
+    while f"m{number}" in multiverse.marks or multiverse.knows_branch(f"m{number}"):
         number += 1
     return f"m{number}"
 

@@ -71,6 +71,7 @@ class Inject(EngineCommand):
     """A fault begins here."""
 
     scripted: ClassVar[bool] = False
+    acts: ClassVar[bool] = True
     fault: Fault
     duration_ns: int | None = None
 
@@ -89,6 +90,7 @@ class Heal(EngineCommand):
     """Every fault ends here."""
 
     scripted: ClassVar[bool] = False
+    acts: ClassVar[bool] = True
 
     @property
     def text(self) -> str:
@@ -104,6 +106,7 @@ class UseSchedule(EngineCommand):
     """The faults of a file are those to come."""
 
     scripted: ClassVar[bool] = False
+    acts: ClassVar[bool] = True
     path: str
 
     @property
@@ -131,6 +134,7 @@ class Reseed(EngineCommand):
     """Another future from here on: all random streams start anew."""
 
     scripted: ClassVar[bool] = False
+    acts: ClassVar[bool] = True
     seed: int
 
     @property
@@ -147,6 +151,7 @@ class AskAgent(EngineCommand):
     """A request to a machine's guest agent; its answer is an event."""
 
     scripted: ClassVar[bool] = False
+    acts: ClassVar[bool] = True
     machine: int
     words: tuple[str, ...]
 
@@ -167,9 +172,11 @@ class AskAgent(EngineCommand):
                     return agent.SignalPid(int(target), int(signal))
                 return agent.SignalName(target, int(signal))
             case ("run", command):
-                return agent.Run(("/bin/sh", "-c", command), AGENT_TIMEOUT_MS)
+                return agent.Run((agent.SHELL, "-c", command), AGENT_TIMEOUT_MS)
+            case ("run", program, *arguments):
+                return agent.Run((program, *arguments), AGENT_TIMEOUT_MS)
             case _:
-                hint = 'write agent VM ps, agent VM signal NAME|PID [N], or agent VM run "COMMAND"'
+                hint = 'write agent VM ps, agent VM signal NAME|PID [N], agent VM run "COMMAND"|PROGRAM WORD...'
                 raise CommandError("agent: not a request", hint=hint)
 
     def run(self, bench: Bench) -> None:
@@ -180,7 +187,9 @@ class AskAgent(EngineCommand):
         asked = sum(isinstance(given.input, AgentInput) for given in bench.multiverse.inputs_so_far())
         frame = agent.encode(AGENT_ID_FIRST + asked, request)
         give(bench, AgentInput(self.machine, frame), self.text)
-        bench.say(f"asked the agent of vm{self.machine}; its answer is an event")
+        what = f" to run {request.argv[0]}" if isinstance(request, agent.Run) else ""
+        number = AGENT_ID_FIRST + asked
+        bench.say(f"asked the agent of vm{self.machine}{what}, request {number:#x}; its answer is an event")
 
 
 __all__ = ["AskAgent", "Heal", "Inject", "Reseed", "UseSchedule", "read_inject", "read_schedule"]

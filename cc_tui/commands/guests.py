@@ -20,7 +20,7 @@ INSTRUCTIONS_SHOWN = 10
 FOUND_SHOWN = 100
 
 
-def _space(bench: Bench, vm: int) -> Memory:
+def space(bench: Bench, vm: int) -> Memory:
     """Virtual memory as the machine sees it now; physical while paging is off."""
     machine = bench.multiverse.machines[vm]
     registers = machine.registers()
@@ -44,9 +44,9 @@ class Disassemble(OnMachine):
 
         vm = self.vm(bench)
         rip = bench.multiverse.machines[vm].registers().rip
-        address = rip if self.address is None else self.address.find(bench)
+        address = rip if self.address is None else self.address.find(bench, vm)
         symbols = bench.symbols()
-        found = Disassembler(symbols.name).at(_space(bench, vm), address, self.count)
+        found = Disassembler(symbols.name).at(space(bench, vm), address, self.count)
         lines = [
             f"{'=>' if one.address == rip else '  '} {one.address:#x} <{symbols.name(one.address)}>  {one.text}"
             for one in found
@@ -66,7 +66,7 @@ class ShowSymbol(OnMachine):
         return self.words("symbol", self.address.text)
 
     def run(self, bench: Bench) -> None:
-        address = self.address.find(bench)
+        address = self.address.find(bench, self.vm(bench))
         name = bench.symbols().name(address)
         bench.answer([f"{address:#x} {name or 'is in no symbol'}"], {"address": hex(address), "symbol": name})
 
@@ -90,7 +90,8 @@ class SearchMemory(OnMachine):
         bench.answer(lines or ["nowhere"], [hex(address) for address in found.addresses])
 
 
-def _guest(bench: Bench, vm: int) -> LinuxGuest:
+def linux_of(bench: Bench, vm: int) -> LinuxGuest:
+    """The Linux in a machine, to be read. Raises GuestError, UsageError."""
     from chaoscontrol.symbols.linux import LinuxGuest
 
     if bench.kernel is None:
@@ -108,7 +109,7 @@ class ShowProcesses(OnMachine):
         return self.words("ps")
 
     def run(self, bench: Bench) -> None:
-        found = _guest(bench, self.vm(bench)).tasks()
+        found = linux_of(bench, self.vm(bench)).tasks()
         lines = [
             f"{'*' if task.is_current else ' '} {task.pid:6} {task.parent:6} {task.state:12} {task.name}"
             for task in found.processes
@@ -131,7 +132,7 @@ class ShowMaps(OnMachine):
         return self.words("maps", str(self.pid))
 
     def run(self, bench: Bench) -> None:
-        guest = _guest(bench, self.vm(bench))
+        guest = linux_of(bench, self.vm(bench))
         tasks = guest.tasks()
         task = tasks.find(self.pid)
         if task is None:
@@ -142,4 +143,4 @@ class ShowMaps(OnMachine):
         bench.answer([*lines, *maps.notes], lines)
 
 
-__all__ = ["Disassemble", "SearchMemory", "ShowMaps", "ShowProcesses", "ShowSymbol"]
+__all__ = ["Disassemble", "SearchMemory", "ShowMaps", "ShowProcesses", "ShowSymbol", "linux_of"]

@@ -22,6 +22,8 @@ def help_lines(topic: str = "") -> list[str]:
     lines = [spec.usage, *wrap(spec.summary, WIDTH, initial_indent="  ", subsequent_indent="  ")]
     if spec.aliases:
         lines.append(f"  also: {', '.join(spec.aliases)}")
+    for form, about in spec.forms:
+        lines += _entry(form, about)
     return [*lines, *([f"  example: {spec.example}"] if spec.example else [])]
 
 

@@ -173,11 +173,24 @@ def format_duration(ns: int) -> str:
     return f"{ns}ns"
 
 
+def format_about(ns: int) -> str:
+    """A time in at most six cells, to look at: `50us`, `1.5ms`."""
+    for unit_ns, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "us")):
+        if ns >= unit_ns:
+            return f"{ns / unit_ns:.3g}{unit}"
+    return f"{ns}ns" if ns else "0"
+
+
 def parse_count(text: str) -> int:
     """A positive whole number; underscores are allowed. Raises CommandError."""
     if re.fullmatch(r"\d[\d_]{0,19}", text) is None or int(text) == 0:
         raise CommandError(f"not a count: {text!r}", hint="write a whole number from 1 up")
     return int(text)
+
+
+def parse_level(text: str) -> int:
+    """A whole number from 0 up. Raises CommandError."""
+    return 0 if text == "0" else parse_count(text)
 
 
 def parse_number(text: str) -> int:

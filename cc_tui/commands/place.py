@@ -10,6 +10,8 @@ from chaoscontrol.timetravel.moment import BRANCH_NAME, NS_PER_S, format_seconds
 _BARE = re.compile(r"(?P<sign>[+-])?(?P<time>\d+(?:\.\d+)?(?:ns|us|ms|s|m|h|t))", re.ASCII)
 _INSTRET = re.compile(r"(?P<sign>[+-])?(?P<count>\d{1,20})i", re.ASCII)
 _LINE = re.compile(r"vm(?P<machine>\d{1,4})#(?P<line>\d{1,12})", re.ASCII)
+_BUG = re.compile(r"bug#(?P<number>\d{1,9})", re.ASCII)
+_EVENT = re.compile(r"event#(?P<number>\d{1,9})", re.ASCII)
 _ON_BRANCH = re.compile(
     rf"(?P<branch>{BRANCH_NAME.pattern})@(?P<time>[\d.]+(?:ns|us|ms|s|m|h|t)?)(?:\+(?P<ordinal>\d{{1,9}}))?", re.ASCII
 )
@@ -22,6 +24,8 @@ PLACES = (
     "+5ms, -1t: from here",
     "81234567i: an instruction count",
     "vm0#12: the end of a console line",
+    "event#12: an event of this line of history, as `events` numbers them",
+    "bug#1: where a property was broken, as `triage` numbers them",
     "b1@2.5: a time on a branch",
     "a mark, a branch, or a moment",
 )
@@ -55,6 +59,10 @@ class Place:
             multiverse.goto_instret(machine, here + (-count if match["sign"] == "-" else count))
         elif (match := _LINE.fullmatch(text)) is not None:
             goto_line(multiverse, int(match["machine"]), int(match["line"]))
+        elif (match := _EVENT.fullmatch(text)) is not None:
+            goto_event(multiverse, int(match["number"]))
+        elif (match := _BUG.fullmatch(text)) is not None:
+            goto_bug(multiverse, int(match["number"]))
         elif (match := _ON_BRANCH.fullmatch(text)) is not None:
             ordinal = None if match["ordinal"] is None else int(match["ordinal"])
             vns = _branch_time(match["time"], quantum_ns)
@@ -62,7 +70,7 @@ class Place:
             if ordinal is not None and ordinal > known:
                 raise CommandError(f"{match['branch']} has {known} inputs at that time, not {ordinal}")
             multiverse.goto_time(vns, branch=match["branch"], ordinal=ordinal)
-        elif any(branch.name == text for branch in multiverse.branches()):
+        elif multiverse.knows_branch(text):
             multiverse.goto_end(text)
         else:
             raise CommandError(f"no such place: {text!r}", hint="; ".join(PLACES))
@@ -77,6 +85,33 @@ def goto_line(multiverse: Multiverse, machine: int, number: int) -> None:
     if not 1 <= number <= known:
         raise CommandError(f"vm{machine} has no console line {number}", hint=f"it has {known} on this branch")
     multiverse.goto_console(machine, logs[machine].line_start(number))
+
+
+def goto_event(multiverse: Multiverse, number: int) -> None:
+    """Go to where the event of that number, from 1, has just happened. Raises CommandError."""
+    from chaoscontrol.debug.conditions import position_of_event  # not needed to read a place
+    from chaoscontrol.events import EventKind
+
+    log = multiverse.events()
+    found = log.read(number - 1, number)
+    if not found:
+        raise CommandError(f"there is no event {number}", hint=f"{log.total} are known on this branch")
+    event = found[0]
+    at = position_of_event(event, multiverse.inputs_at)
+    multiverse.goto_time(at.vns, ordinal=at.ordinal)
+    if event.kind is EventKind.CONSOLE and event.text:
+        # It is dated by the line's first byte, and there once the last one is.
+        multiverse.until(b"\n", event.vm)
+
+
+def goto_bug(multiverse: Multiverse, number: int) -> None:
+    """Go to where a property was broken, on the branch where it was. Raises UsageError."""
+    from chaoscontrol.triage.collect import find_bug, position_of  # not needed to read a place
+
+    bug = find_bug(multiverse, number)
+    multiverse.goto_time(bug.failure.at.vns, branch=bug.branch)
+    at = position_of(multiverse, bug)
+    multiverse.goto_time(at.vns, ordinal=at.ordinal)
 
 
 def _branch_time(text: str, quantum_ns: int) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from cc_tui.commands.engine import EngineCommand, place_data, refuse_machine
 from cc_tui.commands.language import quote
+from chaoscontrol.agent import SHELL
 from chaoscontrol.debug import ProbeResult, probe
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Probe(EngineCommand):
     def argv(self) -> tuple[str, ...]:
         """What is started."""
         only = self.words[0] if len(self.words) == 1 else ""
-        return ("/bin/sh", "-c", only) if any(map(str.isspace, only)) else self.words
+        return (SHELL, "-c", only) if any(map(str.isspace, only)) else self.words
 
     def run(self, bench: Bench) -> None:
         refuse_machine(bench, self.machine)

@@ -7,25 +7,48 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cc_tui.commands import checks, debugging, edits, engine, faults, guests, reports
+from cc_tui.commands import (
+    branches,
+    catching,
+    checks,
+    debugging,
+    differences,
+    edits,
+    engine,
+    faults,
+    frames,
+    guests,
+    packets,
+    reports,
+    triage,
+)
 from cc_tui.commands.addresses import Address
 from cc_tui.commands.conditions import forms, read_condition
+from cc_tui.commands.hindsight import read_check
 from cc_tui.commands.language import (
     CommandError,
     Word,
     logical_lines,
     parse_count,
     parse_duration,
+    parse_level,
     parse_speed,
     split,
     text_to_bytes,
 )
+from cc_tui.commands.likelihood import read_likelihood
 from cc_tui.commands.place import PLACES, Place
 from cc_tui.commands.probe import Probe
 from cc_tui.options import parse_seed
 from chaoscontrol.errors import UsageError
 
 QUANTUM_NS_UNKNOWN = 100_000
+INFO = ("registers", "points", "ps", "maps", "symbol", "backtrace", "frame", "line", "packets")
+"""Commands that `info` knows."""
+INFO_AS_GDB_HAS_IT = {"breakpoints": "points", "watchpoints": "points", "threads": "ps", "stack": "backtrace"}
+
+
+_OPTIONAL = re.compile(r"\[[^]]*\]\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +109,30 @@ class Spec:
     summary: str
     parse: Callable[[Arguments], Command]
     example: str = ""
+    forms: tuple[tuple[str, str], ...] = ()
+    """What the arguments may be, and what each says, where that takes more than the summary."""
 
     @property
     def usage(self) -> str:
         return f"{self.name} {self.arguments}".strip()
 
+    @property
+    def needs_arguments(self) -> bool:
+        """Is there something that cannot be left out?"""
+        return bool(_OPTIONAL.sub("", self.arguments))
+
 
 def _direction(make: Callable[[int], Command], sign: int) -> Callable[[Arguments], Command]:
     return lambda words: make(sign * (parse_count(words.next()) if words.more() else 1))
+
+
+def _next(sign: int) -> Callable[[Arguments], Command]:
+    def parse(words: Arguments) -> Command:
+        counted = words.more() and words.words[0].text[0:1].isdecimal()
+        count = sign * (parse_count(words.next()) if counted else 1)
+        return catching.NextWhat(count, catching.read_what(words.rest())) if words.more() else engine.Next(count)
+
+    return parse
 
 
 def _step(sign: int) -> Callable[[Arguments], Command]:
@@ -165,6 +204,11 @@ def _expect(words: Arguments) -> Command:
     return checks.Expect(pattern, machine, limit_ns)
 
 
+def _likelihood(words: Arguments) -> Command:
+    named = words.more() and words.words[0].quoted
+    return read_likelihood(words.rest(), words.quantum_ns, named=named)
+
+
 def _focused(words: Arguments) -> int | None:
     """A machine, if the next word is `vm` and its number; None: the one in focus."""
     named = words.more() and words.words[0].text.startswith("vm") and words.words[0].text[2:].isdecimal()
@@ -202,10 +246,37 @@ def _search(words: Arguments) -> Command:
 
 def _info(words: Arguments) -> Command:
     what = words.next()
-    name = {"breakpoints": "points", "watchpoints": "points", "threads": "ps"}.get(what, what)
-    if name not in ("registers", "points", "ps", "symbol", "maps"):
-        raise CommandError(f"info: nothing about {what!r}", hint="info registers, points, ps, maps or symbol")
+    name = INFO_AS_GDB_HAS_IT.get(what, what)
+    if name not in INFO:
+        raise CommandError(f"info: nothing about {what!r}", hint=f"info {', '.join(INFO)}")
     return BY_NAME[name].parse(words)
+
+
+def _count_of(words: Arguments) -> int:
+    return parse_count(words.next()) if words.more() else 1
+
+
+def _frame(words: Arguments) -> Command:
+    machine = _focused(words)
+    return frames.ChooseFrame(machine, parse_level(words.next()) if words.more() else None)
+
+
+def _other_frame(sign: int) -> Callable[[Arguments], Command]:
+    return lambda words: frames.ChooseFrame(_focused(words), None, sign * _count_of(words))
+
+
+def _step_line(sign: int, *, over: bool) -> Callable[[Arguments], Command]:
+    return lambda words: frames.StepLine(_focused(words), sign * _count_of(words), over)
+
+
+def _list(words: Arguments) -> Command:
+    machine = _focused(words)
+    address = _address(words) if words.more() and not words.words[0].text.isdecimal() else None
+    return frames.ListSource(machine, address, _size(words, frames.LISTED_LINES))
+
+
+def _backtrace(words: Arguments) -> Command:
+    return frames.ShowStack(_focused(words), *_optional_count(words))
 
 
 def _inject(words: Arguments) -> Command:
@@ -216,13 +287,6 @@ def _inject(words: Arguments) -> Command:
         raise CommandError(f"inject: {error.what}", hint=error.hint) from None
 
 
-def _reseed(words: Arguments) -> Command:
-    try:
-        return faults.Reseed(parse_seed(words.next()))
-    except UsageError as error:
-        raise CommandError(error.what, hint=error.hint) from None
-
-
 def _agent(words: Arguments) -> Command:
     machine, taken = _machine(words.next()), [words.next(), *words.rest()]
     command = faults.AskAgent(machine, tuple(taken))
@@ -230,9 +294,52 @@ def _agent(words: Arguments) -> Command:
     return command
 
 
+def _compare(words: Arguments) -> Command:
+    a, b, until_ns = words.next(), None, None
+    if words.more() and words.words[0].text != "until":
+        b = words.next()
+    if words.more():
+        if words.next() != "until":
+            raise CommandError("compare: it takes two branches", hint=f"usage: {words.spec.usage}")
+        until_ns = _positive(parse_duration(words.next(), words.quantum_ns))
+    return differences.Compare(a, b, until_ns)
+
+
+def _triage(words: Arguments) -> Command:
+    number, form, path, window_ns = 1, None, None, triage.WINDOW_NS
+    if words.more() and words.words[0].text.isdecimal():
+        number = parse_count(words.next())
+    while words.more():
+        word = words.next()
+        if word == "within":
+            window_ns = _positive(parse_duration(words.next(), words.quantum_ns))
+        elif word in triage.FORMATS and form is None:
+            form = word
+        elif path is None:
+            path = word
+        else:
+            raise CommandError(f"triage: {word!r} is too much", hint=f"usage: {words.spec.usage}")
+    form = form or (path and triage.format_of(path)) or "markdown"
+    return triage.Triage(number, form, path, window_ns)
+
+
+def _delete_branch(words: Arguments) -> Command:
+    name, recursive = words.next(), words.more()
+    if recursive and (word := words.next()) != branches.ALL:
+        raise CommandError(f"delete-branch: {word!r} is too much", hint=f"usage: {words.spec.usage}")
+    return branches.DeleteBranch(name, recursive)
+
+
+def _annotate(words: Arguments) -> Command:
+    first = words.next()
+    return branches.Annotate(first, " ".join(words.rest())) if words.more() else branches.Annotate(None, first)
+
+
 def _name(words: Arguments) -> str | None:
-    if not words.more():
-        return None
+    return _named(words) if words.more() else None
+
+
+def _named(words: Arguments) -> str:
     name = words.next()
     if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or not name[0].isalpha():
         raise CommandError(f"not a name: {name!r}", hint="use a letter, then letters, digits, - or _")
@@ -263,9 +370,10 @@ SPECS: tuple[Spec, ...] = (
     Spec("insn", ("i", "stepi", "si"), "[N]", "forward by instructions of the machine in focus",
          _direction(engine.Insn, 1)),
     Spec("reverse-insn", ("ri", "reverse-stepi", "rsi"), "[N]", "back by instructions", _direction(engine.Insn, -1)),
-    Spec("next", ("n",), "[N]", "forward to the end of a console line, an input, or a stop",
-         _direction(engine.Next, 1)),
-    Spec("reverse-next", ("rn",), "[N]", "back to the event before", _direction(engine.Next, -1)),
+    Spec("next", ("n",), "[N] [WHAT...]", "forward to the end of a console line, an input, a stop, or what is named",
+         _next(1), "next packet vm0 vm1", catching.FORMS),
+    Spec("reverse-next", ("rn",), "[N] [WHAT...]", "back to the event before, or to the one named", _next(-1),
+         "reverse-next assertion failed", catching.FORMS),
     Spec("continue", ("c",), "", "on to the next landmark, or as fast as possible until something stops it",
          lambda _: engine.Continue(True)),
     Spec("reverse-continue", ("rc",), "", "back to the landmark before: a mark, an input, a fork, the start",
@@ -275,6 +383,12 @@ SPECS: tuple[Spec, ...] = (
     Spec("goto", ("g",), "PLACE", "to a place: " + "; ".join(PLACES),
          lambda words: engine.Goto(Place(words.next())), "goto 2.5s"),
     Spec("branch", ("b",), "[NAME]", "a new branch from here", lambda words: engine.Fork(_name(words)), "branch retry"),
+    Spec("delete-branch", (), f"BRANCH [{branches.ALL}]", "forget a branch and free its snapshots; all: and those that "
+         "fork from it. Its marks go with it", _delete_branch, "delete-branch retry"),
+    Spec("rename-branch", (), "BRANCH NEW", "call a branch otherwise; moments with its former name still mean it",
+         lambda words: branches.RenameBranch(words.next(), _named(words)), "rename-branch b1 retry"),
+    Spec("annotate", (), "[BRANCH|MARK] TEXT", "a note on a branch, this one if none is named, or on a mark; "
+         "an empty one takes it away", _annotate, 'annotate retry "the second leader wins"'),
     Spec("mark", ("m",), "[NAME]", "give this moment a name", lambda words: engine.Mark(_name(words)), "mark before"),
     Spec("type", (), "VM TEXT", "type at a console; in the past this branches", _type, r'type 0 "ls\r"'),
     Spec("inject", (), "FAULT [FIELD=VALUE ...] [for=TIME]", "a fault begins here; in the past this branches", _inject,
@@ -282,25 +396,41 @@ SPECS: tuple[Spec, ...] = (
     Spec("heal", (), "", "every fault ends here; in the past this branches", lambda _: faults.Heal()),
     Spec("schedule", (), "FILE", "the faults of a TOML file are those to come",
          lambda words: faults.UseSchedule(words.next()), "schedule split.toml"),
-    Spec("reseed", (), "SEED", "another future from here on: random numbers start anew", _reseed, "reseed 7"),
+    Spec("reseed", (), "SEED", "another future from here on: random numbers start anew",
+         lambda words: faults.Reseed(parse_seed(words.next())), "reseed 7"),
     Spec("write", (), "VM [phys:]ADDRESS HEX", "bytes of a machine's memory become others; in the past this branches",
          lambda words: edits.WriteMemory.read(_machine(words.next()), words.next(), words.next()),
          "write 0 phys:0x1000 90cc"),
     Spec("set", (), "VM REGISTER VALUE", "a register has another value; in the past this branches",
          lambda words: edits.SetRegister.read(_machine(words.next()), words.next(), words.next()), "set 0 rax 0x10"),
+    Spec("packet", (), "|".join(packets.EDITS) + " PACKET ...",
+         "a packet in flight is lost, late, doubled or another; in the past this branches",
+         lambda words: packets.read_packet_command([words.next(), *words.rest()], words.quantum_ns),
+         "packet write 0#57>1 data+4 ff fix", packets.FORMS),
     Spec("agent", (), "VM ps|signal|run ...", "ask a machine's guest agent; its answer is an event", _agent,
          'agent 0 run "ls /data"'),
     Spec("probe", (), "VM COMMAND...", "run a program in a guest, or \"a | b\" in its shell, in no history",
          lambda words: Probe(_machine(words.next()), (words.next(), *words.rest())), "probe vm0 cat /proc/uptime"),
-    Spec("assert", (), "[not] CONDITION", "an error unless it is so here: " + "; ".join(forms()),
+    Spec("assert", (), "[not] CONDITION", "an error unless a condition holds here",
          lambda words: checks.Assert(read_condition([words.next(), *words.rest()], words.quantum_ns)),
-         'assert console vm0 contains "guest>"'),
+         'assert console vm0 contains "guest>"', tuple(forms())),
     Spec("expect", (), "TEXT [VM] [within TIME]", "forward until a console shows TEXT; an error if none does in time",
          _expect, 'expect "guest>" vm0 within 5s'),
+    Spec("check", (), "always|never|sometimes CONDITION [at ADDRESS [VM]] [on BRANCH,...|all]",
+         "a property over whole branches: of a console's lines, of events, or wherever an instruction is executed; "
+         "FILE.py:NAME is a condition as well", lambda words: read_check(words.rest(), words.quantum_ns),
+         "check never console any matches panic on all"),
+    Spec("likelihood", (), "[PROPERTY] [samples N] [back TIME] [resolution TIME] [margin TIME] [seed N] "
+         "[when CONDITION] [with FAULT ...]", "when a failure became inevitable: samples with other random numbers "
+         "from earlier moments, how many of them fail, and between which two moments it was decided", _likelihood,
+         "likelihood samples 10 back 500ms"),
+    Spec("packets", (), "[VM|PACKET]", "the packets in flight, those of a machine, or the bytes of one, as 0#57>1: "
+         "frame 57 of vm0 to vm1",
+         lambda words: packets.read_packets_command([words.next()] if words.more() else []), "packets 0#57>1"),
     Spec("console", (), "VM [N]", "the last lines of a console",
          lambda words: reports.ShowConsole(_machine(words.next()), *_optional_count(words)), "console vm0 50"),
-    Spec("branches", (), "", "the branches, and where they left each other", lambda _: reports.ShowBranches()),
-    Spec("marks", (), "", "the marks and their moments", lambda _: reports.ShowMarks()),
+    Spec("branches", (), "", "the branches, and where they left each other", lambda _: branches.ShowBranches()),
+    Spec("marks", (), "", "the marks and their moments", lambda _: branches.ShowMarks()),
     Spec("inputs", (), "", "what was given to the guests on this line of history", lambda _: reports.ShowInputs()),
     Spec("events", (), "[N] [KIND]", "the last events up to here", lambda words: reports.read_events(words.rest()),
          "events 50 fault"),
@@ -309,13 +439,17 @@ SPECS: tuple[Spec, ...] = (
          lambda words: reports.read_registers(_focused(words), words.rest()), "registers vm0 rip rsp"),
     Spec("x", (), "[VM] [phys:]ADDRESS [BYTES]", "bytes of a machine's memory",
          lambda words: reports.Examine(_focused(words), _address(words), _size(words, 64)), "x vm0 phys:0x100000 32"),
-    Spec("break", ("br",), "[VM] [phys:]ADDRESS", "continue stops where this instruction is about to be executed",
+    Spec("break", ("br",), "[VM] [phys:]ADDRESS|FILE:LINE",
+         "continue stops where this instruction is about to be executed",
          lambda words: debugging.SetBreak(_focused(words), _address(words)), "break vm0 schedule"),
     Spec("watch", (), "[VM] [phys:]ADDRESS [BYTES]", "continue stops where this memory is written", _watch("watch"),
          "watch jiffies_64 8"),
     Spec("rwatch", (), "[VM] [phys:]ADDRESS [BYTES]", "continue stops where this memory is read", _watch("rwatch")),
     Spec("awatch", (), "[VM] [phys:]ADDRESS [BYTES]", "continue stops where it is read or written", _watch("awatch")),
-    Spec("points", (), "", "the break- and watchpoints", lambda _: debugging.ShowPoints()),
+    Spec("catch", (), "WHAT...", "continue stops where something happens: packets, console texts, assertions, faults",
+         lambda words: debugging.Catch(catching.read_what([words.next(), *words.rest()])), "catch packet vm0 vm1",
+         catching.FORMS),
+    Spec("points", (), "", "the points that continue stops at", lambda _: debugging.ShowPoints()),
     Spec("delete", ("d",), "[N]", "forget a point, or all",
          lambda words: debugging.Delete(parse_count(words.next()) if words.more() else None), "delete 1"),
     Spec("run-to", ("advance",), "[VM] ADDRESS", "forward to where this instruction is about to be executed",
@@ -325,6 +459,27 @@ SPECS: tuple[Spec, ...] = (
     Spec("when-written", (), "[VM] [phys:]ADDRESS [BYTES]", "who wrote these bytes last, and where they came from",
          lambda words: debugging.WhenWritten(_focused(words), _address(words), _size(words, 8)),
          "when-written vm0 jiffies_64"),
+    Spec("backtrace", ("bt",), "[VM] [PID]", "the calls that have not returned, of what runs or of a thread",
+         _backtrace, "backtrace vm0 1"),
+    Spec("frame", (), "[VM] [N]", "choose a frame of the stack; it is meant while the cursor stays", _frame, "frame 3"),
+    Spec("up", (), "[VM] [N]", "the frame that called the chosen one", _other_frame(1)),
+    Spec("down", (), "[VM] [N]", "the frame that it called", _other_frame(-1)),
+    Spec("finish", ("fin",), "[VM]", "forward to where the chosen frame returns",
+         lambda words: frames.Finish(_focused(words))),
+    Spec("reverse-finish", (), "[VM]", "back to where the chosen frame was called",
+         lambda words: frames.Finish(_focused(words), False)),
+    Spec("step-line", ("sl",), "[VM] [N]", "forward to another source line, into calls", _step_line(1, over=False)),
+    Spec("next-line", ("nl",), "[VM] [N]", "forward to another source line, over calls", _step_line(1, over=True)),
+    Spec("reverse-step-line", ("rsl",), "[VM] [N]", "back to the beginning of a source line, into calls",
+         _step_line(-1, over=False)),
+    Spec("reverse-next-line", ("rnl",), "[VM] [N]", "back to the beginning of a source line, over calls",
+         _step_line(-1, over=True)),
+    Spec("list", ("l",), "[VM] [FILE:LINE|NAME] [N]", "source around the chosen frame, a line or a function", _list,
+         "list main.c:20"),
+    Spec("line", (), "[VM] FILE:LINE|ADDRESS", "where a source line's code is, and which line an address is of",
+         lambda words: frames.ShowLine(_focused(words), _address(words)), "line main.c:20"),
+    Spec("symbol-file", (), "FILE", "symbols and source lines of a program that the guest has without",
+         lambda words: frames.UseSymbols(None, words.next()), "symbol-file build/server.debug"),
     Spec("disassemble", ("disas",), "[VM] [ADDRESS [N]]", "instructions; from where the machine is, unless told",
          _disassemble, "disassemble vm0 schedule 20"),
     Spec("symbol", (), "ADDRESS|NAME", "what is at an address, and where a symbol is",
@@ -334,7 +489,16 @@ SPECS: tuple[Spec, ...] = (
          lambda words: guests.ShowProcesses(_focused(words)), "ps vm0"),
     Spec("maps", (), "[VM] PID", "the address space of a process of a Linux guest",
          lambda words: guests.ShowMaps(_focused(words), parse_count(words.next())), "maps vm0 1"),
-    Spec("info", (), "registers|points|ps|maps|symbol ...", "as gdb has it: the command of that name", _info),
+    Spec("info", (), f"{'|'.join(INFO)} ...", "as gdb has it: the command of that name", _info),
+    Spec("compare", (), "BRANCH [BRANCH] [until TIME]", "where two branches part, gone to the same time: first event, "
+         "frame and tick; and which bugs are on which", _compare, "compare main what-if until 5s"),
+    Spec("diff", (), "PLACE [PLACE]", "what differs between two places, or one and here: registers, pages, processes, "
+         "consoles, network",
+         lambda words: differences.ShowDiff(Place(words.next()), Place(words.next()) if words.more() else None),
+         "diff main@1.5 b1@1.5"),
+    Spec("triage", (), "[BUG] [markdown|json|html] [FILE] [within TIME]",
+         "a report of a bug: moment, faults, machines, the messages within TIME that led to it", _triage,
+         "triage 1 html bug.html"),
     Spec("vm", (), "VM", "the machine that instruction steps mean",
          lambda words: engine.Focus(_machine(words.next())), "vm 1"),
     Spec("where", (), "", "print this moment", lambda _: engine.Where()),
@@ -370,7 +534,12 @@ def parse(line: str, *, quantum_ns: int = QUANTUM_NS_UNKNOWN) -> Command | None:
     if spec is None:
         raise CommandError(f"no command {words[0].text!r}", hint=_suggestion(words[0].text))
     arguments = Arguments(spec, words[1:], quantum_ns)
-    command = spec.parse(arguments)
+    try:
+        command = spec.parse(arguments)
+    except CommandError:
+        raise
+    except UsageError as error:
+        raise CommandError(error.what, where=error.where, hint=error.hint) from None
     arguments.done()
     return command
 
@@ -389,14 +558,3 @@ def parse_script(text: str, *, name: str, quantum_ns: int = QUANTUM_NS_UNKNOWN) 
             raise CommandError(error.what, where=f"{name}:{number}", hint=error.hint) from None
         if command is not None:
             yield number, command
-
-
-def completions(line: str, places: list[str]) -> list[str]:
-    """Whole lines that `line` may become: names of commands, then of marks and branches (`places`) after `goto`."""
-    head, blank, rest = line.lstrip().partition(" ")
-    if not blank:
-        return [spec.usage.split()[0] for spec in SPECS if spec.name.startswith(head)]
-    spec = BY_NAME.get(head)
-    if spec is None or spec.name != "goto":
-        return []
-    return [f"{head} {place}" for place in ["start", "end", *places] if place.startswith(rest)]

@@ -11,7 +11,8 @@ from cc_tui.commands.edits import PAGE_BYTES
 from cc_tui.commands.engine import EngineCommand, refuse_machine
 from cc_tui.commands.language import CommandError
 from chaoscontrol.events import EventKind
-from chaoscontrol.registers import EDITABLE, GPR_NAMES
+from chaoscontrol.flags import BITS, flag_names
+from chaoscontrol.registers import GPR_NAMES, check_register
 from chaoscontrol.timetravel import describe, format_seconds
 
 if TYPE_CHECKING:
@@ -60,46 +61,6 @@ class ShowConsole(Look):
 
 
 @dataclass(frozen=True, slots=True)
-class ShowBranches(Look):
-    """The tree of branches."""
-
-    @property
-    def text(self) -> str:
-        return "branches"
-
-    def run(self, bench: Bench) -> None:
-        multiverse = bench.multiverse
-        here = multiverse.branch.name
-        lines: list[str] = []
-        rows: list[dict[str, object]] = []
-        for branch in multiverse.branches():
-            parent = None if branch.parent is None else branch.parent.branch
-            above = "" if parent is None else f" from {parent} at {format_seconds(branch.start.vns)}"
-            mark = "*" if branch.name == here else " "
-            lines.append(
-                f"{mark} {branch.name}{above} to {format_seconds(branch.end.vns)}, {len(branch.inputs)} inputs"
-            )
-            rows.append({
-                "name": branch.name, "parent": parent, "start_ns": branch.start.vns, "end_ns": branch.end.vns,
-                "inputs": len(branch.inputs), "here": branch.name == here,
-            })  # fmt: skip
-        bench.answer(lines, rows)
-
-
-@dataclass(frozen=True, slots=True)
-class ShowMarks(Look):
-    """The marks."""
-
-    @property
-    def text(self) -> str:
-        return "marks"
-
-    def run(self, bench: Bench) -> None:
-        lines = [f"{name} {moment}" for name, moment in bench.marks.items()]
-        bench.answer(lines or ["no marks"], {name: str(moment) for name, moment in bench.marks.items()})
-
-
-@dataclass(frozen=True, slots=True)
 class ShowInputs(Look):
     """The inputs of the cursor's line of history."""
 
@@ -129,17 +90,22 @@ class ShowEvents(Look):
         return " ".join(words)
 
     def run(self, bench: Bench) -> None:
-        events = bench.multiverse.events_so_far()
-        chosen = [event for event in events if self.kind is None or event.kind == self.kind][-self.count :]
-        lines = [_event_line(event) for event in chosen]
-        rows = [
-            {"vns": event.vns, "vm": event.vm, "instret": event.instret, "kind": event.kind.value, "text": event.text}
-            for event in chosen
-        ]
+        numbered = enumerate(bench.multiverse.events_so_far(), 1)
+        chosen = [(number, event) for number, event in numbered if self.kind is None or event.kind == self.kind]
+        chosen = chosen[-self.count :]
+        width = len(str(chosen[-1][0])) if chosen else 0
+        lines = [f"#{number:<{width}} {event_line(event)}" for number, event in chosen]
+        rows = [{"number": number} | event_row(event) for number, event in chosen]
         bench.answer(lines or ["nothing has happened"], rows)
 
 
-def _event_line(event: Event) -> str:
+def event_row(event: Event) -> dict[str, object]:
+    """An event for a program."""
+    return {"vns": event.vns, "vm": event.vm, "instret": event.instret, "kind": event.kind.value, "text": event.text}
+
+
+def event_line(event: Event) -> str:
+    """An event for a person."""
     who = f"vm{event.vm}" if event.vm >= 0 else "-"
     return f"{format_seconds(event.vns)} {who:5} {event.kind:8} {event.text}"
 
@@ -196,14 +162,17 @@ class ShowRegisters(OnMachine):
         registers = bench.multiverse.machines[self.vm(bench)].registers()
         names = self.names or ("rip", "rflags", *GPR_NAMES, "cr0", "cr2", "cr3", "cr4", "efer", "fs_base", "gs_base")
         values = {name: registers.value(name) for name in names}
-        bench.answer([f"{name:8} {value:#x}" for name, value in values.items()], {n: hex(v) for n, v in values.items()})
+        lines = [
+            f"{name:8} {value:#x}  {flag_names(name, value)}" if name in BITS else f"{name:8} {value:#x}"
+            for name, value in values.items()
+        ]
+        bench.answer([line.rstrip() for line in lines], {name: hex(value) for name, value in values.items()})
 
 
 def read_registers(machine: int | None, names: list[str]) -> ShowRegisters:
-    """Raises CommandError for a register that is not there."""
+    """Raises UsageError for a register that is not there."""
     for name in names:
-        if name not in EDITABLE:
-            raise CommandError(f"no register {name!r}", hint=f"there are {', '.join(EDITABLE)}")
+        check_register(name)
     return ShowRegisters(machine, tuple(names))
 
 
@@ -221,18 +190,24 @@ class Examine(OnMachine):
     def run(self, bench: Bench) -> None:
         if self.size > EXAMINED_MAX:
             raise CommandError(f"{self.size} bytes are too many", hint=f"give {EXAMINED_MAX} at most")
-        machine, address = bench.multiverse.machines[self.vm(bench)], self.address.find(bench)
+        vm = self.vm(bench)
+        machine, address = bench.multiverse.machines[vm], self.address.find(bench, vm)
         data, at = b"", address
         while len(data) < self.size:
             size = min(PAGE_BYTES - at % PAGE_BYTES, self.size - len(data))
             data += machine.read_memory(at % (1 << 64), size, virtual=not self.address.physical)
             at += size
-        rows = [
-            f"{address + offset:#018x}  {row.hex(' '):{_ROW_BYTES * 3}} {_printable(row)}"
-            for offset in range(0, len(data), _ROW_BYTES)
-            for row in (data[offset : offset + _ROW_BYTES],)
-        ]
+        rows = hex_rows(data, address, 18)
         bench.answer(rows, {"address": hex(address), "physical": self.address.physical, "hex": data.hex()})
+
+
+def hex_rows(data: bytes, address: int = 0, digits: int = 6) -> list[str]:
+    """Bytes for a person, 16 a row, each with the address of its first in so many characters."""
+    return [
+        f"{address + at:#0{digits}x}  {row.hex(' '):{_ROW_BYTES * 3}} {_printable(row)}"
+        for at in range(0, len(data), _ROW_BYTES)
+        for row in (data[at : at + _ROW_BYTES],)
+    ]
 
 
 def _printable(data: bytes) -> str:
@@ -240,6 +215,6 @@ def _printable(data: bytes) -> str:
 
 
 __all__ = [
-    "Examine", "Look", "ShowBranches", "ShowConsole", "ShowEvents", "ShowInputs", "ShowMarks", "ShowProperties",
-    "ShowRegisters", "read_events", "read_registers",
+    "Examine", "Look", "ShowConsole", "ShowEvents", "ShowInputs", "ShowProperties", "ShowRegisters", "event_line",
+    "event_row", "hex_rows", "read_events", "read_registers",
 ]  # fmt: skip

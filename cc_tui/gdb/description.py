@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chaoscontrol.flags import BITS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -73,26 +75,25 @@ _CORE = (
 )
 _SSE = (*(_xmm(i) for i in range(16)), _plain("mxcsr", 32, "i386_mxcsr"))
 _SEGMENTS = (_base("fs"), _base("gs"))
+_NAMED = ("cr0", "cr4", "efer")
+"""Control registers whose bits have names."""
 _CONTROL = (
     _plain("k_gs_base", 64, "int64", "kernel_gs_base"),
-    *(_plain(name, 64, "int64") for name in ("cr0", "cr2", "cr3", "cr4", "cr8", "efer")),
+    *(
+        _plain(name, 64, f"x64_{name}" if name in _NAMED else "int64")
+        for name in ("cr0", "cr2", "cr3", "cr4", "cr8", "efer")
+    ),
 )
 REGISTERS: tuple[GdbRegister, ...] = (*_CORE, *_SSE, *_SEGMENTS, *_CONTROL)
 """In the order of gdb's numbers, which is that of the `g` packet."""
 
-_EFLAGS = {
-    "CF": 0, "": 1, "PF": 2, "AF": 4, "ZF": 6, "SF": 7, "TF": 8, "IF": 9, "DF": 10, "OF": 11, "NT": 14, "RF": 16,
-    "VM": 17, "AC": 18, "VIF": 19, "VIP": 20, "ID": 21,
-}  # fmt: skip
-_MXCSR = {
-    "IE": 0, "DE": 1, "ZE": 2, "OE": 3, "UE": 4, "PE": 5, "DAZ": 6, "IM": 7, "DM": 8, "ZM": 9, "OM": 10, "UM": 11,
-    "PM": 12, "FZ": 15,
-}  # fmt: skip
 
-
-def _flags(name: str, bits: dict[str, int]) -> str:
-    fields = "".join(f'<field name="{field}" start="{bit}" end="{bit}"/>' for field, bit in bits.items())
-    return f'<flags id="{name}" size="4">{fields}</flags>'
+def _flags(name: str, register: str, size: int) -> str:
+    """A type whose bits have names; `size` in bytes."""
+    bits = BITS[register] | ({"": 1} if register == "rflags" else {})  # gdb has a place for the bit that is always set
+    places = sorted((bit, field) for field, bit in bits.items())
+    fields = "".join(f'<field name="{field}" start="{bit}" end="{bit}"/>' for bit, field in places)
+    return f'<flags id="{name}" size="{size}">{fields}</flags>'
 
 
 def _vector() -> str:
@@ -119,10 +120,10 @@ def target_xml() -> str:
     return (
         '<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target version="1.0">'
         "<architecture>i386:x86-64</architecture>"
-        + _feature("org.gnu.gdb.i386.core", _flags("i386_eflags", _EFLAGS), _CORE)
-        + _feature("org.gnu.gdb.i386.sse", _vector() + _flags("i386_mxcsr", _MXCSR), _SSE)
+        + _feature("org.gnu.gdb.i386.core", _flags("i386_eflags", "rflags", 4), _CORE)
+        + _feature("org.gnu.gdb.i386.sse", _vector() + _flags("i386_mxcsr", "mxcsr", 4), _SSE)
         + _feature("org.gnu.gdb.i386.segments", "", _SEGMENTS)
-        + _feature("org.cc-tui.control", "", _CONTROL)
+        + _feature("org.cc-tui.control", "".join(_flags(f"x64_{name}", name, 8) for name in _NAMED), _CONTROL)
         + "</target>"
     )
 

@@ -31,7 +31,8 @@ PAGE_BYTES = 4096
 _KINDS = {PointKind.WRITE: WatchKind.WRITE, PointKind.READ: WatchKind.READ, PointKind.ACCESS: WatchKind.ACCESS}
 _HELP = """\
 where       this moment, and the branches
-Any command of cc-tui's command line works as well: goto PLACE, next, reverse-next, tick, branch, inject, type, ...
+Any command of cc-tui's command line works as well: goto PLACE, next, reverse-next, tick, branch, branches,
+delete-branch, rename-branch, annotate, mark, inject, type, ...
 After a command that moves, say `maintenance flush register-cache`.
 """
 
@@ -188,7 +189,8 @@ class MachineTarget:
     def _where(self) -> str:
         current = self._multiverse.branch.name
         lines = [
-            f"{'*' if branch.name == current else ' '} {branch.name}, to {branch.end.vns / 1e9:.9f} s\n"
+            f"{'*' if branch.name == current else ' '} {branch.name}, to {branch.end.vns / 1e9:.9f} s"
+            f"{f': {branch.note}' if branch.note else ''}\n"
             for branch in self._multiverse.branches()
         ]
         return self._here() + "".join(lines)

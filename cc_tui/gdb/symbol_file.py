@@ -6,7 +6,7 @@ import os
 import shlex
 import tempfile
 
-from chaoscontrol.images import DEFAULT_KERNEL, cache_dir, image_path
+from chaoscontrol.images import DEFAULT_KERNEL, cache_dir, kernel_symbols_path
 from chaoscontrol.loader import read_source
 
 
@@ -15,9 +15,10 @@ def symbol_file(kernel: str) -> str:
 
     The included kernel's are inflated into the cache.
     """
-    if os.path.basename(kernel).removesuffix(".zst") != DEFAULT_KERNEL:
+    source = kernel_symbols_path(kernel)
+    if source == kernel:
         return kernel
-    _, data = read_source(image_path(f"{DEFAULT_KERNEL}.sym"), "symbols")
+    _, data = read_source(source, "symbols")
     path = os.path.join(cache_dir(), f"{DEFAULT_KERNEL}.sym")
     os.makedirs(cache_dir(), exist_ok=True)
     descriptor, made = tempfile.mkstemp(dir=cache_dir(), prefix=f".{DEFAULT_KERNEL}.")

@@ -10,24 +10,24 @@ import signal
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.screen import Screen
-from textual.system_commands import SystemCommandsProvider
 
+from cc_tui.commands.language import quote
 from cc_tui.diagnostics import ExitCode
 from cc_tui.opening import open_session
 from cc_tui.session import Session
 from cc_tui.settings import Settings, load_settings
 from cc_tui.symbols import SymbolTable, load_symbols
+from cc_tui.tui.key_order import KeyOrderApp
 from cc_tui.tui.keymap import check_remapping
+from cc_tui.tui.pastes import use_paste_parser
 from cc_tui.tui.screen import MainScreen
 from cc_tui.tui.theme import THEMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from textual.signal import Signal
 
     from cc_tui.opening import OpenedSession
@@ -39,18 +39,19 @@ LEAVE_S = 5.0
 """How long leaving may take when a signal asked for it."""
 
 
-class CcApp(App[None], inherit_bindings=False):
+class CcApp(KeyOrderApp, inherit_bindings=False):
     """One session in one terminal."""
 
     CSS_PATH = "app.tcss"
     TITLE = "cc-tui"
-    ENABLE_COMMAND_PALETTE = True
-    COMMAND_PALETTE_BINDING = "ctrl+p"
-    COMMANDS: ClassVar = {SystemCommandsProvider}
+    ENABLE_COMMAND_PALETTE = False
 
     def __init__(self, session: Session, settings: Settings | None = None, *, kernel: str | None = None,
-                 run: bool = True) -> None:  # fmt: skip
-        """`kernel`: for the names of addresses. `run`: let time pass from the start. Raises UsageError for keys."""
+                 run: bool = True, first: str = "") -> None:  # fmt: skip
+        """`kernel`: for the names of addresses. `run`: let time pass from the start. `first`: a line to begin with.
+
+        Raises UsageError for keys.
+        """
         super().__init__()
         self.session = session
         self.settings = settings or Settings()
@@ -58,14 +59,14 @@ class CcApp(App[None], inherit_bindings=False):
         self.crash: BaseException | None = None
         """What made the session end, if something did."""
         self._kernel = kernel
-        self._run = run
+        self._run, self._first = run, first
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = self.settings.theme
         self.set_keymap(self.remapped)
 
     def get_default_screen(self) -> Screen[Any]:
-        return MainScreen(self.session, self.settings, run=self._run)
+        return MainScreen(self.session, self.settings, run=self._run, first=self._first)
 
     def on_mount(self) -> None:
         if threading.current_thread() is threading.main_thread():
@@ -90,18 +91,12 @@ class CcApp(App[None], inherit_bindings=False):
         self.exit(return_code=ExitCode.INTERRUPTED)
 
     def _load_symbols(self, kernel: str) -> None:
-        self.call_from_thread(self._name_addresses, load_symbols(kernel))
+        self.call_from_thread(self._use_symbols, load_symbols(kernel))
 
-    def _name_addresses(self, table: SymbolTable) -> None:
+    def _use_symbols(self, table: SymbolTable) -> None:
         for screen in self.screen_stack:
             if isinstance(screen, MainScreen):
-                screen.name_addresses(table.name)
-
-    def get_system_commands(self, screen: Screen[Any]) -> "Iterable[SystemCommand]":
-        """Entries of the palette: every command and every pane."""
-        for main in self.screen_stack:
-            if isinstance(main, MainScreen):
-                yield from main.palette()
+                screen.use_symbols(table)
 
     def leave(self, crash: BaseException | None = None) -> None:
         """End the application."""
@@ -114,12 +109,17 @@ def run_app(options: "LaunchOptions") -> int:
     return run_session(open_session(options, clock=time.monotonic, attended=True))
 
 
-def run_session(opened: "OpenedSession", *, run: bool | None = None) -> int:
-    """Open the interface on a session; returns the process's exit code. `run`: let time pass from the start?"""
+def run_session(opened: "OpenedSession", *, run: bool | None = None, at: str | None = None) -> int:
+    """Open the interface on a session; returns the process's exit code. `run`: let time pass from the start?
+
+    `at`: the place to begin at.
+    """
     session = opened.session
     try:
         settings = load_settings(quantum_ns=session.quantum_ns)
-        app = CcApp(session, settings, kernel=opened.kernel, run=settings.running if run is None else run)
+        run = settings.running if run is None else run
+        use_paste_parser()
+        app = CcApp(session, settings, kernel=opened.kernel, run=run, first="" if at is None else f"goto {quote(at)}")
         app.run()
     finally:
         session.close()

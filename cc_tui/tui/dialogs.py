@@ -1,4 +1,4 @@
-"""What covers the panes for a moment: help, and the question before leaving."""
+"""What covers the panes for a moment: help, what a command found out, questions."""
 
 from textwrap import wrap
 from typing import ClassVar
@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from cc_tui.commands import BY_NAME, SPECS
+from cc_tui.commands.bench import unsaved_text
 from cc_tui.console_text import safe_line
 from cc_tui.tui.keymap import CONSOLE_KEYS, KEYS, MERGED_KEYS, PaneKey, show_keys
 from cc_tui.tui.panes.side import SIDE_PANES
@@ -111,6 +112,10 @@ class HelpScreen(ModalScreen[None]):
             page.entry(KEY_COLUMNS, "also", ", ".join(spec.aliases), "")
         if spec.example:
             page.entry(KEY_COLUMNS, "example", spec.example, "")
+        if spec.forms:
+            page.heading("Where")
+        for form, form_about in spec.forms:
+            page.entry(COMMAND_COLUMNS, form, form_about, "")
 
 
 class _Page:
@@ -130,7 +135,8 @@ class _Page:
     def entry(self, column: int, key: str, about: str, note: str) -> None:
         """A key or command, what it does, and something dim behind it."""
         lines = wrap(about, self._width - column) or [""]
-        self.text.append(key.ljust(column - 1)[: max(column - 1, len(key))] + " ", f"bold {self._colours['primary']}")
+        gap = " " * (column - len(key)) if len(key) < column else f"\n{' ' * column}"
+        self.text.append(f"{key}{gap}", f"bold {self._colours['primary']}")
         self.text.append(f"\n{' ' * column}".join(lines), self._colours["foreground"])
         if note and len(lines[-1]) + len(note) + column + 2 <= self._width:
             self.text.append(f"  {note}", self._colours["dim"])
@@ -153,10 +159,32 @@ class AnswerScreen(ModalScreen[None]):
             yield Static(" ↑ ↓ scroll   esc closes", id="help-foot")
 
     def on_mount(self) -> None:
-        self.query_one("#answer-scroll").focus()
+        self.set_focus(self.query_one("#answer-scroll"))
 
     def action_close(self) -> None:
         self.dismiss(None)
+
+
+class ConfirmScreen(ModalScreen[str]):
+    """Asked before a command that cannot be taken back. Gives its line, or nothing."""
+
+    BINDINGS: ClassVar = [
+        Binding("y,enter", "answer(True)", "yes"),
+        Binding("escape,n,q", "answer(False)", "no"),
+    ]
+
+    def __init__(self, question: str, line: str) -> None:
+        super().__init__()
+        self._question, self._line = question, line
+
+    def compose(self) -> ComposeResult:
+        key = f"bold {app_of(self).theme_variables['primary']}"
+        with Vertical(classes="question-box"):
+            yield Static(Text(self._question, "bold"))
+            yield Static(Text.assemble(("y", key), " yes   ", ("esc", key), " no"), classes="question-keys")
+
+    def action_answer(self, yes: bool) -> None:
+        self.dismiss(self._line if yes else "")
 
 
 class LeaveScreen(ModalScreen[str]):
@@ -175,12 +203,12 @@ class LeaveScreen(ModalScreen[str]):
     def compose(self) -> ComposeResult:
         colours = app_of(self).theme_variables
         key = f"bold {colours['primary']}"
-        what = "an input or branch is" if self._inputs == 1 else f"{self._inputs} inputs and branches are"
-        with Vertical(id="leave-box"):
-            yield Static(Text.assemble(("Leave cc-tui?\n\n", "bold"), f"Of this session {what} not saved yet."))
+        what = unsaved_text(self._inputs)
+        with Vertical(classes="question-box"):
+            yield Static(Text.assemble(("Leave cc-tui?\n\n", "bold"), f"Of this session {what} not saved."))
             yield Static(
                 Text.assemble(("s", key), " save a script first   ", ("q", key), " leave   ", ("esc", key), " stay"),
-                id="leave-keys",
+                classes="question-keys",
             )
 
     def action_answer(self, answer: str) -> None:

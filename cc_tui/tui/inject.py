@@ -17,7 +17,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from cc_tui.fault_fields import DURATION, FaultField, fields_of, inject_line, make_fault, read_duration
-from cc_tui.tui.guest_text import clip
+from cc_tui.tui.option_list import SizelessList
 from cc_tui.tui.theme import app_of
 from chaoscontrol.faults import FAULTS, Fault, FaultError
 
@@ -76,10 +76,10 @@ class InjectForm(ModalScreen[str]):
 
     BINDINGS: ClassVar = [
         Binding("escape", "leave", "leave"),
-        Binding("down,tab", "next", "next", priority=True),
-        Binding("up,shift+tab", "previous", "previous", priority=True),
-        Binding("pagedown", "page(1)", "page down", priority=True),
-        Binding("pageup", "page(-1)", "page up", priority=True),
+        Binding("down,tab", "next", "next"),
+        Binding("up,shift+tab", "previous", "previous"),
+        Binding("pagedown", "page(1)", "page down"),
+        Binding("pageup", "page(-1)", "page up"),
     ]
     AUTO_FOCUS = "#inject-search"
 
@@ -99,7 +99,7 @@ class InjectForm(ModalScreen[str]):
         with Vertical(id="inject-box"):
             yield Static(id="inject-title", markup=False)
             yield Input(id="inject-search", compact=True, placeholder="search: a letter, a name, what it does")
-            yield OptionList(id="inject-kinds", compact=True)
+            yield SizelessList(id="inject-kinds", compact=True)
             for at in range(ROWS_MAX):
                 with Horizontal(id=f"inject-row-{at}", classes="inject-row"):
                     yield Static(classes="inject-name", markup=False)
@@ -126,7 +126,7 @@ class InjectForm(ModalScreen[str]):
         box.display = True
         self._foot("↑ ↓ choose   enter its fields   esc leaves")
         self._list(search(box.value), self._memory.kind)
-        box.focus()
+        self.set_focus(box)
 
     def _title(self, what: Text) -> None:
         quiet = app_of(self).theme_variables["quiet"]
@@ -146,7 +146,7 @@ class InjectForm(ModalScreen[str]):
             line.append(f"{name:<{NAME_CELLS}}", colours["foreground"])
             line.append(about(FAULTS[name]), colours["quiet"])
             options.append(Option(line))
-        kinds.set_options(options)
+        kinds.set_options(options or [Option(Text(" no kind of fault matches", colours["quiet"]), disabled=True)])
         if found:
             kinds.highlighted = found.index(highlighted) if highlighted in found else 0
 
@@ -170,7 +170,7 @@ class InjectForm(ModalScreen[str]):
                 self._fill(row, self._fields[at], known)
         self._foot(f"{about(kind)}\n↑ ↓ field, above them: kinds   ← → choice   enter injects   esc leaves")
         if self._fields:
-            self._input(0).focus()
+            self.set_focus(self._input(0))
         else:
             self.set_focus(None)
         self._check()
@@ -209,22 +209,29 @@ class InjectForm(ModalScreen[str]):
     def _check(self) -> str:
         """Show the command, or what is wrong with it; gives the command."""
         colours, shown = app_of(self).theme_variables, self.query_one("#inject-line", Static)
-        room = max(shown.content_size.width, 20)
         try:
             line = self._line()
         except FaultError as error:
             hint = f"; {error.hint}" if error.hint else ""
-            shown.update(Text(clip(f"✗ {error.what}{hint}", room), colours["error"]))
+            shown.update(Text(f"✗ {error.what}{hint}", colours["error"]))
             return ""
-        shown.update(Text(clip(f": {line}", room), colours["primary"]))
+        shown.update(Text(f": {line}", colours["primary"]))
         return line
 
     # ---- keys -------------------------------------------------------------------------------------------------------
 
     def on_key(self, event: events.Key) -> None:
-        if event.key == "enter" and self._kind is not None and not self._fields:
+        if event.key == "enter":
             event.stop()
+            self._enter()
+
+    def _enter(self) -> None:
+        if self._kind is not None:
             self._inject()
+            return
+        highlighted = self.query_one("#inject-kinds", OptionList).highlighted
+        if highlighted is not None and highlighted < len(self._found):
+            self._show_fields(self._found[highlighted])
 
     @on(Input.Changed)
     def _changed(self, message: Input.Changed) -> None:
@@ -233,16 +240,6 @@ class InjectForm(ModalScreen[str]):
             self._check()
         elif message.input.id == "inject-search":
             self._list(search(message.value), self._memory.kind if not message.value else "")
-
-    @on(Input.Submitted)
-    def _submitted(self, message: Input.Submitted) -> None:
-        message.stop()
-        if self._kind is None:
-            highlighted = self.query_one("#inject-kinds", OptionList).highlighted
-            if highlighted is not None and highlighted < len(self._found):
-                self._show_fields(self._found[highlighted])
-        else:
-            self._inject()
 
     @on(OptionList.OptionSelected)
     def _chosen(self, message: OptionList.OptionSelected) -> None:
@@ -280,7 +277,7 @@ class InjectForm(ModalScreen[str]):
         if at + by < 0 or not inputs:
             self._show_kinds()
         else:
-            inputs[min(at + by, len(inputs) - 1)].focus()
+            self.set_focus(inputs[min(at + by, len(inputs) - 1)])
 
 
 __all__ = ["FormMemory", "InjectForm", "about", "search"]

@@ -41,8 +41,8 @@ KEYS: tuple[Key, ...] = (
     Key("time.continue-back", "C", "reverse-continue", "back to the landmark before", "Time"),
     Key("time.goto", "g", "!prompt goto", "go to a moment, a time, a mark", "Time", "goto"),
     Key("run.toggle", "space", "!toggle", "run or pause", "Running", "run"),
-    Key("run.faster", "greater_than_sign", "!faster", "run faster", "Running"),
-    Key("run.slower", "less_than_sign", "!slower", "run slower", "Running"),
+    Key("run.faster", "greater_than_sign", "!speed 1", "run faster", "Running"),
+    Key("run.slower", "less_than_sign", "!speed -1", "run slower", "Running"),
     Key("run.cancel", "escape", "!cancel", "stop what is under way; to the console's end; end a filter", "Running"),
     Key("run.interrupt", "ctrl+c", "!interrupt", "stop what is under way, or pause, as in gdb", "Running"),
     Key("history.branch", "b", "branch", "a branch from here", "Histories", "branch"),
@@ -117,6 +117,12 @@ _ZOOM_AND_HEAL: tuple[PaneKey, ...] = (
     PaneKey("faults.heal", "h", "heal", "end every fault; in the past this branches"),
 )
 FAULTS_KEYS: tuple[PaneKey, ...] = (*LIST_KEYS, *_ZOOM_AND_HEAL)
+BRANCHES_KEYS: tuple[PaneKey, ...] = (
+    *LIST_KEYS,
+    PaneKey("branches.delete", "d,delete", "delete", "delete it, and those that fork from it; asks first"),
+    PaneKey("branches.rename", "r", "rename", "call it otherwise"),
+    PaneKey("branches.note", "a", "annotate", "a note on it"),
+)
 NETWORK_KEYS: tuple[PaneKey, ...] = tuple(key for key in LIST_KEYS if key.id != "list.enter")
 COVERAGE_KEYS: tuple[PaneKey, ...] = (
     PaneKey("coverage.previous", "left", "machine(-1)", "machine before, or all merged"),
@@ -140,7 +146,9 @@ def main_bindings() -> list[BindingType]:
 
 
 BY_ID: dict[str, Key | PaneKey] = {
-    key.id: key for keys in (KEYS, CONSOLE_KEYS, MERGED_KEYS, FAULTS_KEYS, COVERAGE_KEYS, MACHINE_KEYS) for key in keys
+    key.id: key
+    for keys in (KEYS, CONSOLE_KEYS, MERGED_KEYS, FAULTS_KEYS, BRANCHES_KEYS, COVERAGE_KEYS, MACHINE_KEYS)
+    for key in keys
 }
 
 

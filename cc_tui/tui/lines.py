@@ -111,8 +111,10 @@ class LineView(Widget, can_focus=True):
         if forget:
             self._cache.clear()
         count = self.line_count()
-        if self._selected is not None and self._selected >= count:
-            self._selected = max(count - 1, 0)
+        if count == 0:
+            self._selected = self._top = None
+        elif self._selected is not None and self._selected >= count:
+            self._selected = count - 1
             self._top = None
             self._reveal(self._selected)
         elif self._top is not None and self._top[0] >= count:
@@ -287,7 +289,8 @@ class LineView(Widget, can_focus=True):
         if self._selected is None:
             if by < 0 and self.line_count():
                 shown = self._in_sight()
-                self.select(shown[-1][0] if shown else 0)
+                # A pane that has no size yet will follow the last line.
+                self.select(shown[-1][0] if shown else self.line_count() - 1)
             return
         if self._selected + by >= self.line_count():
             self.follow()

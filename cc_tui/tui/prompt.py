@@ -1,5 +1,7 @@
 """The command line: one row that takes the hints' place while something is written into it."""
 
+from collections.abc import Callable
+
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
@@ -7,7 +9,8 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Static
 
-from cc_tui.commands import BY_NAME, completions
+from cc_tui.commands import BY_NAME
+from cc_tui.commands.completion import Names, suggest
 from cc_tui.tui.theme import app_of
 
 HISTORY_MAX = 200
@@ -16,19 +19,18 @@ USAGE_PERCENT = 60
 
 
 class _Completion(Suggester):
-    """Suggests the rest of a command's name, or of a place."""
+    """Suggests the rest of a word."""
 
     def __init__(self, prompt: "Prompt") -> None:
         super().__init__(use_cache=False, case_sensitive=True)
         self._prompt = prompt
 
     async def get_suggestion(self, value: str) -> str | None:
-        if not value or self._prompt.prefix:
-            line = f"{self._prompt.prefix}{value}" if self._prompt.prefix == "goto " and value else ""
-        else:
-            line = value
-        found = [line_ for line_ in completions(line, self._prompt.places) if line_ != line] if line else []
-        return found[0][len(self._prompt.prefix) :] if found else None
+        if not value:
+            return None
+        prefix = self._prompt.prefix
+        line = suggest(f"{prefix}{value}", self._prompt.names())
+        return None if line is None else line.removeprefix(prefix)
 
 
 class Prompt(Horizontal):
@@ -44,12 +46,14 @@ class Prompt(Horizontal):
     class Closed(Message):
         """The prompt was left; keys go to the panes again."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Callable[[], Names]) -> None:
+        """`names`: what there is to complete."""
         super().__init__(id="prompt")
         self.prefix = ""
         """What is written before the text to make a command of it."""
-        self.places: list[str] = []
-        """Names of marks and branches, for completion."""
+        self._one_word = False
+        """Is all of the text one word, whatever is in it?"""
+        self.names = names
         self._history: list[str] = []
         self._back = 0
 
@@ -62,23 +66,24 @@ class Prompt(Horizontal):
     def _input(self) -> Input:
         return self.query_one("#prompt-input", Input)
 
-    def open(self, kind: str, text: str = "") -> None:
+    def open(self, kind: str, text: str = "", *, one_word: bool = False) -> None:
         """Show it with `text` in it, to be taken or typed over.
 
-        `kind` is empty for a command line, or the command that the text belongs to.
+        `kind` is empty for a command line, or the command that the text belongs to. `one_word`: what is written is one
+        word of it, blanks and all, and may be empty.
         """
-        self.prefix = f"{kind} " if kind else ""
+        self.prefix, self._one_word = f"{kind} " if kind else "", one_word
         self.query_one("#prompt-label", Static).update({"": " :", "find": " /"}.get(kind, f" {kind}:"))
         self._back = 0
         self._input.value = text
         self._input.action_select_all()
         self.query_one("#prompt-usage", Static).update(self._usage(""))
         self.display = True
-        self._input.focus()
+        self.screen.set_focus(self._input)
 
     def close(self) -> None:
         self.display = False
-        self.post_message(self.Closed())
+        self.screen.post_message(self.Closed())
 
     def _usage(self, value: str) -> str:
         """How the command that is being written goes on."""
@@ -93,23 +98,25 @@ class Prompt(Horizontal):
         event.stop()
         self.query_one("#prompt-usage", Static).update(self._usage(event.value))
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        value = event.value.strip()
-        prefix = self.prefix
+    def _enter(self) -> None:
+        value = self._input.value.strip()
         self.close()
-        if prefix == "find ":
-            self.post_message(self.Entered(f"find {_word(value)}" if value else "find"))
-        elif value:
-            line = f"{prefix}{value}"
+        if self.prefix == "find ":
+            self.screen.post_message(self.Entered(f"find {_word(value)}" if value else "find"))
+        elif value or self._one_word:
+            line = f"{self.prefix}{_word(value) if self._one_word else value}"
             self._history = [*(old for old in self._history if old != line), line][-HISTORY_MAX:]
-            self.post_message(self.Entered(line))
+            self.screen.post_message(self.Entered(line))
 
     def on_key(self, event: events.Key) -> None:
         if event.key == "escape" or (event.key == "backspace" and not self._input.value):
             event.stop()
             event.prevent_default()
             self.close()
+        elif event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self._enter()
         elif event.key in ("up", "down") and not self.prefix:
             event.stop()
             event.prevent_default()
@@ -117,7 +124,14 @@ class Prompt(Horizontal):
         elif event.key == "tab":
             event.stop()
             event.prevent_default()
-            self._input.action_cursor_right()
+            self._complete()
+
+    def _complete(self) -> None:
+        # What is shown to be taken may be about what was written before.
+        line = suggest(f"{self.prefix}{self._input.value}", self.names()) if self._input.value else None
+        if line is not None:
+            self._input.value = line.removeprefix(self.prefix)
+        self._input.cursor_position = len(self._input.value)
 
     def _recall(self, by: int) -> None:
         self._back = min(max(self._back + by, 0), len(self._history))

@@ -3,62 +3,71 @@
 Panes never talk to the engine: they post messages, and this screen turns them into commands for the session.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from textual import events, on
-from textual.app import ComposeResult, SystemCommand
+from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
-from textual.screen import Screen
 from textual.widget import Widget
 
-from cc_tui.commands import SPECS, Answer, CommandError, EngineCommand, FrontendCommand, Notice, parse
-from cc_tui.commands.engine import Focus, Goto, Insn, Pause, Run, Source, Speed, StepSize, Type, reason
+from cc_tui.commands import SPECS, Answer, CommandError, FrontendCommand, Notice, parse
+from cc_tui.commands.completion import Names, names_in
+from cc_tui.commands.engine import (
+    EndTyping,
+    Faster,
+    Goto,
+    Insn,
+    Pause,
+    Run,
+    Source,
+    Speed,
+    StepSize,
+    Toggle,
+    Type,
+    reason,
+)
 from cc_tui.commands.language import quote
 from cc_tui.commands.place import Place
 from cc_tui.places import state_dir
-from cc_tui.session import Event, Finished, Progress, Session, SessionView
+from cc_tui.session import Finished, Progress, Session, SessionView
 from cc_tui.settings import Settings
-from cc_tui.tui.dialogs import AnswerScreen, HelpScreen, LeaveScreen
+from cc_tui.symbols import SymbolTable
+from cc_tui.tui.dialogs import AnswerScreen, ConfirmScreen, HelpScreen, LeaveScreen
 from cc_tui.tui.inject import FormMemory, InjectForm
 from cc_tui.tui.keymap import BY_ID, HINTS, KEYS, PINNED, Key, main_bindings, show_keys
 from cc_tui.tui.layout import BAR_ROWS, Shape, grid_fits, is_wide, share_rows
 from cc_tui.tui.lines import LineView
+from cc_tui.tui.palette import Entry, Palette
 from cc_tui.tui.panes.bars import HintBar, StatusBar, Tab, TabBar, Timeline
 from cc_tui.tui.panes.console import MergedConsole, SerialConsole
 from cc_tui.tui.panes.machine import MachinePane
-from cc_tui.tui.panes.pane import Ask, SidePane
+from cc_tui.tui.panes.pane import Ask, Fill, SidePane
 from cc_tui.tui.panes.side import SIDE_NAMES, SIDE_PANES
 from cc_tui.tui.prompt import Prompt
+from cc_tui.tui.session_screen import SessionScreen
 from cc_tui.tui.theme import app_of, is_dark, machine_colour
-from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.timetravel import format_seconds
 
-SPEEDS: tuple[float | None, ...] = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, None)
+if TYPE_CHECKING:
+    from textual.screen import Screen
+    from textual.signal import Signal
+
 SHAPES = tuple(Shape(pane.NAME, pane.ROWS_MIN, pane.WEIGHT) for pane in SIDE_PANES)
 
 
-class MainScreen(Screen[None], inherit_bindings=False):
+class MainScreen(SessionScreen, inherit_bindings=False):
     """Consoles, machine, branches and events of one session."""
 
     BINDINGS = main_bindings()
-    AUTO_FOCUS = ""
 
-    class FromSession(Message):
-        """Something that the session published, on its way from the engine's thread."""
-
-        def __init__(self, event: Event) -> None:
-            super().__init__()
-            self.event = event
-
-    def __init__(self, session: Session, settings: Settings, *, run: bool) -> None:
-        super().__init__()
-        self.session = session
+    def __init__(self, session: Session, settings: Settings, *, run: bool, first: str = "") -> None:
+        """`first`: a line to begin with."""
+        super().__init__(session)
         self._settings = settings
-        self._run_at_start = run
+        self._run_at_start, self._first = run, first
         count = len(session.view.instrets)
         self._machines = count
         tabs = [Tab(str(machine), f"vm{machine}", machine) for machine in range(count)]
@@ -72,11 +81,12 @@ class MainScreen(Screen[None], inherit_bindings=False):
         self._side_view = SIDE_NAMES[0] if count > 1 else MachinePane.NAME
         """The side pane that is or was last in view."""
         self._maximised = False
+        self._last_focused: Widget | None = None
+        """The pane that has the focus, or had it before the prompt."""
         self._form_memory = FormMemory()
+        self._symbols: SymbolTable | None = None
         self._found = ""
         """The last text searched for."""
-        self._ran_for_typing = False
-        """Was the run under way started by typing? Then it ends with it."""
 
     # ---- building ---------------------------------------------------------------------------------------------------
 
@@ -94,7 +104,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         yield Timeline()
         yield StatusBar()
         yield HintBar()
-        yield Prompt()
+        yield Prompt(self._names)
 
     def on_mount(self) -> None:
         self.query_one(Prompt).display = False
@@ -106,22 +116,31 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if self._machines > 1:
             self._current = self._console_view = "grid" if self._grid_fits() else "all"
         self.view_pane(self._current)
-        self.session.subscribe(self._published)
+        # A dialog that is given its size makes Textual forget that the screen beneath waits to be drawn.
+        laid_out = cast("Signal[Screen[Any]]", self.screen_layout_refresh_signal)  # pyright: ignore[reportUnknownMemberType]
+        laid_out.subscribe(self, lambda _: self.check_idle(), immediate=True)
+        self.session.subscribe(self.published)
         self.session.start()
-        self._submit(Speed(self._settings.speed))
+        self.submit(Speed(self._settings.speed))
         if self._settings.step_ns != self.session.view.step_ns:
-            self._submit(StepSize(self._settings.step_ns))
+            self.submit(StepSize(self._settings.step_ns))
+        if self._first:
+            self.run_line(self._first)
         if self._run_at_start:
-            self._submit(Run())
+            self.submit(Run())
 
     def _colour_titles(self) -> None:
         dark = is_dark(self)
         for machine in range(self._machines):
             self._pane(str(machine)).styles.border_title_color = machine_colour(machine, dark=dark)
 
-    def name_addresses(self, symbolise: Callable[[int], str]) -> None:
-        """Use `symbolise` for the names of addresses."""
-        self.query_one(MachinePane).use_names(symbolise)
+    def use_symbols(self, symbols: SymbolTable) -> None:
+        """Use them for the names of addresses."""
+        self._symbols = symbols
+        self.query_one(MachinePane).use_names(symbols.name)
+
+    def _names(self) -> Names:
+        return names_in(self.session.view, self._symbols, self._known_panes())
 
     # ---- arranging --------------------------------------------------------------------------------------------------
 
@@ -139,7 +158,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     def _pane(self, name: str) -> Widget:
         if name == "grid":
-            name = str(self.session.view.focus)
+            name = str(self.session.focus)
         return self.query_one(f"#console-{name}" if name.isdecimal() or name == "all" else f"#{name}", Widget)
 
     def _consoles_in_view(self) -> list[str]:
@@ -155,7 +174,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         alone = self._maximised or not self.wide
         consoles = self._consoles_in_view()
         if self._maximised and self._current == "grid":
-            consoles = [str(self.session.view.focus)]
+            consoles = [str(self.session.focus)]
         side = self._current in SIDE_NAMES
         self.query_one("#consoles").display = not (alone and side)
         self.query_one("#side").display = side or not alone
@@ -177,25 +196,32 @@ class MainScreen(Screen[None], inherit_bindings=False):
             self._console_view = name
         self._current = name
         self._arrange()
-        pane = self._pane(name)
-        if self.focused is not pane:
-            pane.focus()
+        self._focus(self._pane(name))
         self._hints()
 
     def on_resize(self) -> None:
         if self.is_mounted:
             self._arrange()
 
+    def _focus(self, pane: Widget) -> None:
+        """Give a pane the focus before the next key."""
+        self.set_focus(pane)
+        self._focused(pane)
+
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        name = self._name_of(event.widget)
-        if name is None:
+        self._focused(event.widget)
+
+    def _focused(self, widget: Widget) -> None:
+        name = self._name_of(widget)
+        if name is None or widget is self._last_focused:
             return
+        self._last_focused = widget
         if not (self._console_view == "grid" and name.isdecimal()):
             self._current = name
         else:
             self._current = "grid"
         if name.isdecimal():
-            self._focus_machine(int(name))
+            self.focus_machine(int(name))
         self.query_one(TabBar).show(self._current if self._current != "grid" else name, self.session.view)
         self._hints()
 
@@ -206,18 +232,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
             return "all"
         return widget.id if widget.id in SIDE_NAMES else None
 
-    def _focus_machine(self, machine: int) -> None:
-        if self.session.view.focus != machine:
-            self._submit(Focus(machine))
-
     # ---- following the session --------------------------------------------------------------------------------------
 
-    def _published(self, event: Event) -> None:
-        """On the engine's thread."""
-        self.post_message(self.FromSession(event))
-
-    @on(FromSession)
-    def _from_session(self, message: FromSession) -> None:
+    @on(SessionScreen.FromSession)
+    def _from_session(self, message: SessionScreen.FromSession) -> None:
         event = message.event
         if isinstance(event, SessionView):
             # Only the latest picture counts; if there is a later one, its message is on the way.
@@ -229,6 +247,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             self._show_answer(event)
         elif isinstance(event, Progress):
             self.query_one(StatusBar).show_progress(event)
+            self.see_work()
         elif isinstance(event, Finished):
             self.query_one(StatusBar).show_progress(None)
         else:
@@ -256,8 +275,6 @@ class MainScreen(Screen[None], inherit_bindings=False):
             if side and pane.display:
                 pane.show(view)
         self.set_class(not view.at_end, "-past")
-        prompt = self.query_one(Prompt)
-        prompt.places = [*view.marks, *(branch.name for branch in view.branches)]
         self._hints()
 
     def _hints(self) -> None:
@@ -306,16 +323,6 @@ class MainScreen(Screen[None], inherit_bindings=False):
     def _say(self, text: str, severity: str = "information") -> None:
         self.query_one(HintBar).show_notice(Notice(text, severity))
 
-    def _submit(self, command: EngineCommand) -> None:
-        self.session.submit(command).add_done_callback(self._done)
-
-    def _done(self, future: "Future[None]") -> None:
-        """On the engine's thread, or on this one for commands that were dropped."""
-        error = future.exception()
-        if isinstance(error, ChaosControlError):
-            severity = "information" if type(error).__name__ == "CancelledError" else "error"
-            self.post_message(self.FromSession(Notice(str(error), severity)))
-
     def run_line(self, line: str) -> None:
         """Carry out a line of the command language."""
         self.query_one(HintBar).show_notice(None)
@@ -330,25 +337,17 @@ class MainScreen(Screen[None], inherit_bindings=False):
             self._frontend(command)
         elif command is not None:
             if isinstance(command, Insn) and self._console_view.isdecimal():
-                self._focus_machine(int(self._console_view))
-            self._submit(command)
+                self.focus_machine(int(self._console_view))
+            if isinstance(command, Pause) and self.saw_work():
+                self.stop()
+            else:
+                self.submit(command)
 
     def _source(self, command: Source) -> None:
         try:
-            text = command.read()
+            self.source(command)
         except CommandError as error:
             self._say(str(error), "error")
-            return
-        self.run_worker(partial(self._run_script, text, command.path), thread=True, name="script", exclusive=True)
-
-    def _run_script(self, text: str, name: str) -> None:
-        """On a thread of its own."""
-        try:
-            self.session.run_script(text, name=name)
-        except ChaosControlError as error:
-            self._published(Notice(str(error), "error"))
-        else:
-            self._published(Notice(f"carried out {name}"))
 
     def _frontend(self, command: FrontendCommand) -> None:
         name, argument = command.name, command.argument
@@ -364,7 +363,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
             self._maximised = not self._maximised
             self._arrange()
         elif name == "copy":
-            self._copy(argument)
+            self.in_turn(partial(self._copy, argument))
         elif name == "theme":
             self._theme(argument)
         elif name == "help":
@@ -372,9 +371,12 @@ class MainScreen(Screen[None], inherit_bindings=False):
         elif name == "quit":
             self._quit()
 
+    def _known_panes(self) -> tuple[str, ...]:
+        return (*(tab.name for tab in self._tabs), *(["grid"] if self._grid_fits() else []))
+
     def _view(self, name: str) -> None:
         name = name.removeprefix("vm") if name.removeprefix("vm").isdecimal() else name
-        known = [tab.name for tab in self._tabs] + (["grid"] if self._grid_fits() else [])
+        known = self._known_panes()
         if name not in known:
             self._say(f"no pane {name!r}; there are {', '.join(known)}", "error")
             return
@@ -389,10 +391,10 @@ class MainScreen(Screen[None], inherit_bindings=False):
     def _take_keys(self) -> None:
         console = self._line_view()
         if not isinstance(console, SerialConsole):
-            console = self._pane(str(self.session.view.focus))
+            console = self._pane(str(self.session.focus))
             assert isinstance(console, SerialConsole), "machines have consoles"
             self.view_pane(str(console.machine))
-        console.focus()
+        self._focus(console)
         console.action_attach()
 
     def _give_keys_back(self) -> None:
@@ -450,7 +452,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         self._refresh_panes(self.session.view)
 
     def _quit(self) -> None:
-        unsaved = self.session.view.unsaved_inputs
+        unsaved = self.session.unsaved_inputs
         if unsaved:
             app_of(self).push_screen(LeaveScreen(unsaved), self._answered)
         else:
@@ -460,39 +462,35 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if answer == "leave":
             self._leave(None)
         elif answer == "save":
-            self._open_prompt("save", quote(str(Path(state_dir()) / "session.cc")))
+            self._do_prompt("save", quote(str(Path(state_dir()) / "session.cc")))
 
     def _leave(self, crash: BaseException | None) -> None:
         leave = getattr(app_of(self), "leave", None)
         assert leave is not None, "the screen belongs to CcApp"
         leave(crash)
 
-    def palette(self) -> Iterator[SystemCommand]:
+    def palette(self) -> Iterator[Entry]:
         """Entries of the command palette."""
         for tab in self._tabs:
-            yield SystemCommand(f"view {tab.name}", f"show {tab.label}", partial(self.run_line, f"view {tab.name}"))
+            yield Entry(f"view {tab.name}", f"show {tab.label}", partial(self.run_line, f"view {tab.name}"))
         form = f"choose a kind and its fields   key: {self._hint('fault.inject')[0]}"
-        yield SystemCommand("inject a fault", form, partial(self._do_inject, ""))
+        yield Entry("inject a fault", form, partial(self._do_inject, ""))
         for spec in SPECS:
             keys = next((self._shown_keys(key) for key in KEYS if key.command == spec.name), "")
             about = f"{spec.summary}   key: {keys}" if keys else spec.summary
-            if spec.arguments and not spec.arguments.startswith("["):
-                yield SystemCommand(spec.usage, about, partial(self._prompt_for, spec.name))
+            if spec.needs_arguments:
+                yield Entry(spec.usage, about, partial(self._do_prompt, spec.name))
             else:
-                yield SystemCommand(spec.name, about, partial(self.run_line, spec.name))
-
-    def _prompt_for(self, name: str) -> None:
-        self._open_prompt(name)
-
-    def _open_prompt(self, kind: str, text: str = "") -> None:
-        # It takes the hints' row, so that nothing above moves.
-        self.query_one(HintBar).display = False
-        self.query_one(Prompt).open(kind, text)
+                yield Entry(spec.name, about, partial(self.run_line, spec.name))
 
     # ---- keys -------------------------------------------------------------------------------------------------------
 
     def on_key(self) -> None:
         self.query_one(HintBar).show_notice(None)
+
+    def on_paste(self) -> None:
+        opens = self._hint("app.command")[0]
+        self._say(f"nothing here takes what was pasted; {opens} opens the command line", "warning")
 
     def action_key(self, key_id: str) -> None:
         self.query_one(HintBar).show_notice(None)
@@ -511,63 +509,53 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if int(number) <= len(self._tabs):
             self.view_pane(self._tabs[int(number) - 1].name)
 
-    def _do_prompt(self, kind: str) -> None:
-        self._open_prompt(kind)
+    def _do_prompt(self, kind: str, text: str = "", *, one_word: bool = False) -> None:
+        # It takes the hints' row, so that nothing above moves.
+        self.query_one(HintBar).display = False
+        self.query_one(Prompt).open(kind, text, one_word=one_word)
 
     def _do_probe(self, _: str) -> None:
-        self._open_prompt(f"probe vm{self.session.view.focus}")
+        self._do_prompt(f"probe vm{self.session.focus}")
 
     def _do_search(self, _: str) -> None:
         filtering = self._filtering()
-        self._open_prompt("find", filtering.pattern if filtering is not None else "")
+        self._do_prompt("find", filtering.pattern if filtering is not None else "")
 
     def _do_inject(self, _: str) -> None:
         view = self.session.view
         form = InjectForm(
-            self._form_memory, machines=self._machines, focus=view.focus,
+            self._form_memory, machines=self._machines, focus=self.session.focus,
             where=f"{view.branch.name}@{format_seconds(view.position.vns)}", forks=not view.at_end,
         )  # fmt: skip
-        app_of(self).push_screen(form, self._injected)
+        app_of(self).push_screen(form, self._decided)
 
-    def _injected(self, line: str | None) -> None:
+    def _decided(self, line: str | None) -> None:
         if line:
             self.run_line(line)
 
     def _do_toggle(self, _: str) -> None:
-        self._ran_for_typing = False
-        self._submit(Pause() if self.session.view.running or self.session.busy else Run())
+        if self.saw_work():
+            self.stop()
+        else:
+            self.submit(Toggle())
 
-    def _do_faster(self, _: str) -> None:
-        self._change_speed(1)
-
-    def _do_slower(self, _: str) -> None:
-        self._change_speed(-1)
-
-    def _change_speed(self, by: int) -> None:
-        speed = self.session.view.speed
-        places = [float("inf") if known is None else known for known in SPEEDS]
-        at = min(range(len(places)), key=lambda at: abs(places[at] - (speed or places[at])) if speed else -at)
-        command = Speed(SPEEDS[min(max(at + by, 0), len(SPEEDS) - 1)])
-        self._submit(command)
-        self._say(command.text)
+    def _do_speed(self, by: str) -> None:
+        self.submit(Faster(int(by)))
 
     def _do_cancel(self, _: str) -> None:
         focused = self.focused
-        if self.session.busy:
-            self.session.cancel()
+        if self.saw_work():
+            self.stop()
         elif isinstance(focused, LineView) and not focused.following:
             focused.follow()
         elif isinstance(focused, SidePane) and focused.pattern:
             focused.filter("")
-        elif self.session.view.running:
-            self._submit(Pause())
+        elif self.at_work:
+            self.stop()
 
     def _do_interrupt(self, _: str) -> None:
-        self._ran_for_typing = False
-        if self.session.busy:
-            self.session.cancel()
-        elif self.session.view.running:
-            self._submit(Pause())
+        if self.at_work:
+            self.stop()
         else:
             self._say(f"nothing is under way; {self._hint('app.quit')[0]} leaves")
 
@@ -578,7 +566,7 @@ class MainScreen(Screen[None], inherit_bindings=False):
         alone = self._maximised or not self.wide
         if alone:
             names = [tab.name for tab in self._tabs]
-            here = self._current if self._current in names else str(self.session.view.focus)
+            here = self._current if self._current in names else str(self.session.focus)
         else:
             names = [*self._consoles_in_view(), *SIDE_NAMES]
             here = (self._name_of(self.focused) if self.focused is not None else None) or names[0]
@@ -587,10 +575,14 @@ class MainScreen(Screen[None], inherit_bindings=False):
         if alone or name not in self._consoles_in_view() or self._console_view != "grid":
             self.view_pane(name)
         else:
-            self._pane(name).focus()
+            self._focus(self._pane(name))
 
     def _do_palette(self, _: str) -> None:
-        app_of(self).action_command_palette()
+        app_of(self).push_screen(Palette(list(self.palette())), self._chosen)
+
+    def _chosen(self, entry: Entry | None) -> None:
+        if entry is not None:
+            self.answered(entry.callback)
 
     # ---- from the panes ---------------------------------------------------------------------------------------------
 
@@ -600,32 +592,30 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     @on(Prompt.Entered)
     def _entered(self, message: Prompt.Entered) -> None:
-        self.run_line(message.line)
+        self.answered(partial(self.run_line, message.line))
 
     @on(Prompt.Closed)
     def _prompt_closed(self) -> None:
         self.query_one(HintBar).display = True
-        self._pane(self._current).focus()
+        self.set_focus(self._pane(self._current))
 
     @on(SerialConsole.Typed)
     def _typed(self, message: SerialConsole.Typed) -> None:
-        self._submit(Type(message.machine, message.data))
-        view = self.session.view
-        if not view.running:
-            # Nobody types to see nothing happen.
-            self._ran_for_typing = True
-            self._submit(Run())
+        self.submit(Type(message.machine, message.data, by_hand=True))
 
     @on(SerialConsole.Attached)
     def _attachment_changed(self, message: SerialConsole.Attached) -> None:
-        if not message.console.attached and self._ran_for_typing:
-            self._ran_for_typing = False
-            self._submit(Pause())
+        if not message.console.attached:
+            self.submit(EndTyping())
         self._hints()
+
+    @on(MachinePane.Beside)
+    def _machine_beside(self, message: MachinePane.Beside) -> None:
+        self.focus_machine((self.session.focus + message.by) % self._machines)
 
     @on(SerialConsole.Visit)
     def _visit(self, message: SerialConsole.Visit) -> None:
-        self._submit(Goto(Place(f"vm{message.machine}#{message.line + 1}")))
+        self.submit(Goto(Place(f"vm{message.machine}#{message.line + 1}")))
         self._line_view().follow()
 
     @on(LineView.Browsed)
@@ -634,7 +624,11 @@ class MainScreen(Screen[None], inherit_bindings=False):
 
     @on(Ask)
     def _asked(self, message: Ask) -> None:
-        self.run_line(message.line)
+        if message.question:
+            app_of(self).push_screen(ConfirmScreen(message.question, message.line), self._decided)
+        else:
+            self.run_line(message.line)
 
-
-__all__ = ["MainScreen"]
+    @on(Fill)
+    def _to_fill(self, message: Fill) -> None:
+        self._do_prompt(message.start, message.word, one_word=True)

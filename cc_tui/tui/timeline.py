@@ -7,8 +7,8 @@ Meaning never hangs on colour: each fault begins with its letter and goes on as 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from cc_tui.pictures import Failure, FaultSpan
-from chaoscontrol.faults import NETWORK_FAULTS, HealAll, NetworkHeal, NetworkPartition, OneWayPartition
+from cc_tui.pictures import Failure
+from chaoscontrol.faults import NETWORK_FAULTS, FaultSpan, HealAll, NetworkHeal, NetworkPartition, OneWayPartition
 
 SPAN, LETTER, FAILURE = range(3)
 """Ranks of what is drawn; of two things in one cell the higher stays."""

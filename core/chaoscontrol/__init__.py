@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from .config import DEFAULT_CMDLINE, CpuConfig, VmConfig
     from .errors import AddressError, BudgetError, ChaosControlError, EngineError, GuestError, UsageError
     from .images import image_names, image_path
+    from .in_flight import ArriveAt, CopyAt, Drop, Overwrite, PacketId, PacketInFlight
     from .machine import DeterministicVm
     from .network import CapturedFrame, Fate, LinkCounters, LinkParams, Network
     from .pagestore import PageStore, Snapshot
-    from .pcap import wire_frames, write_pcap
+    from .pcap import WireFrame, wire_frames, write_pcap
     from .registers import Registers, Segment
     from .symbols.elf import read_symbols
     from .symbols.table import Symbol, SymbolTable
@@ -34,9 +35,10 @@ _HOMES = {
     "config": ("DEFAULT_CMDLINE", "CpuConfig", "VmConfig"),
     "errors": ("AddressError", "BudgetError", "ChaosControlError", "EngineError", "GuestError", "UsageError"),
     "images": ("image_names", "image_path"),
+    "in_flight": ("ArriveAt", "CopyAt", "Drop", "Overwrite", "PacketId", "PacketInFlight"),
     "machine": ("DeterministicVm",),
     "network": ("CapturedFrame", "Fate", "LinkCounters", "LinkParams", "Network"),
-    "pcap": ("wire_frames", "write_pcap"),
+    "pcap": ("WireFrame", "wire_frames", "write_pcap"),
     "pagestore": ("PageStore", "Snapshot"),
     "registers": ("Registers", "Segment"),
     "symbols.elf": ("read_symbols",),
@@ -48,21 +50,27 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "DEFAULT_CMDLINE",
     "AddressError",
+    "ArriveAt",
     "BudgetError",
     "CapturedFrame",
     "ChaosControlError",
     "ClusterSnapshot",
     "ClusterStop",
     "ConsoleMark",
+    "CopyAt",
     "CpuConfig",
     "DeterministicVm",
     "Digest",
+    "Drop",
     "EngineError",
     "Fate",
     "GuestError",
     "LinkCounters",
     "LinkParams",
     "Network",
+    "Overwrite",
+    "PacketId",
+    "PacketInFlight",
     "PageStore",
     "Registers",
     "Segment",
@@ -76,6 +84,7 @@ __all__ = [
     "SymbolTable",
     "UsageError",
     "VmConfig",
+    "WireFrame",
     "image_names",
     "image_path",
     "read_symbols",

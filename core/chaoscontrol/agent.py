@@ -28,6 +28,8 @@ _HEADER_BYTES = _HEADER.size - _LENGTH_BYTES
 PAYLOAD_MAX = LENGTH_MAX - _HEADER_BYTES
 OUTPUT_MAX = PAYLOAD_MAX - 16
 ARGUMENTS_MAX = 256
+SHELL = "/bin/sh"
+"""For a command that is a line and not words; an image may lack it."""
 
 _ANSWER = 0x80
 _OP_ERROR = 0xFF
@@ -158,6 +160,9 @@ class Failed:
     def name(self) -> str:
         """ESRCH and the like, or the number."""
         return errno.errorcode.get(self.errno, str(self.errno))
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.text}".strip()
 
 
 Answer = Hello | Processes | Signalled | Ran | ClockAdjusted | Pong | Failed
@@ -337,6 +342,16 @@ def _read(frame: Frame, reader: _Reader) -> Answer:
             return Failed(reader.number("H"), _shown(reader.text()))
         case _:
             raise AgentError(f"the guest agent sent a frame of unknown kind {frame.op:#x}")
+
+
+def describe(data: bytes) -> str:
+    """One line for a person: what an agent could not do, where that is all that was sent; otherwise the bytes."""
+    try:
+        (frame,) = Decoder().feed(data)
+        answer = decode(frame)
+    except (AgentError, ValueError):
+        return repr(data)
+    return f"request {frame.ident:#x} failed: {answer}" if isinstance(answer, Failed) else repr(data)
 
 
 def decode(frame: Frame) -> Answer:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from . import loader, random
 from ._binding import ffi, lib, raise_native
-from .config import VmConfig
+from .config import QUANTUM_NS_DEFAULT, VmConfig, check_quantum
 from .errors import EngineError, UsageError
 from .faults.engine import EngineState, FaultEngine
 from .faults.target import ClusterFaults, TargetState
-from .machine import NO_LIMIT, DeterministicVm, Digest, PageStore, Snapshot, Stop, StopKind
+from .machine import NO_LIMIT, DeterministicVm, Digest, PageStore, Snapshot, Stop, StopKind, run_limit
 from .network import LinkParams, Network
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from .faults.engine import FaultChange
     from .faults.schedule import FaultSchedule
     from .faults.types import Fault
+    from .in_flight import PacketEdit, PacketId
     from .loader import BootFiles
 
-QUANTUM_NS_DEFAULT = 100_000
-QUANTUM_NS_MIN = 1_000
 VMS_MAX = 256
 THREADS_MAX = 256
 DISK_CHUNK_BYTES = 4096
@@ -66,8 +65,7 @@ class SimulationConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.num_vms <= VMS_MAX:
             raise UsageError(f"a cluster of {self.num_vms} machines", hint=f"give 1 to {VMS_MAX}")
-        if self.quantum_ns < QUANTUM_NS_MIN:
-            raise UsageError(f"a tick of {self.quantum_ns} ns", hint=f"give at least {QUANTUM_NS_MIN} ns")
+        check_quantum(self.quantum_ns)
         if self.threads is not None and not 1 <= self.threads <= THREADS_MAX:
             raise UsageError(f"{self.threads} threads", hint=f"give 1 to {THREADS_MAX}")
         if not 0 <= self.seed < 1 << 64:
@@ -277,8 +275,9 @@ class SimulationController:
         Without `machine` an event in any machine counts, and all machines are run to the end of the tick in which it
         happened. With it only that machine's count, and the cluster stops at that very moment. instret: absolute, of
         `machine`. console: a literal text, looked for in what is sent from now on. watch: what the machines'
-        set_watches() name. vns None: no limit; then a cluster in which nothing can happen any more stops as HALTED.
-        on_slice is called several times a second.
+        set_watches() name; an instruction that the run begins at counts unless the last run stopped for it. vns None:
+        no limit; then a cluster in which nothing can happen any more stops as HALTED. on_slice is called several times
+        a second.
         """
         if vns is not None and vns < self.vns:
             raise UsageError(
@@ -291,7 +290,8 @@ class SimulationController:
             for vm in aimed:
                 vm.set_console_pattern(console)
         until = self._until
-        until.instret = NO_LIMIT if instret is None else instret
+        until.instret = run_limit("instret", instret)
+        run_limit("vns", vns)
         until.machine = -1 if machine is None else machine
         until.stop_at = (
             (lib.CC_AT_CONSOLE if console is not None else 0)
@@ -301,9 +301,6 @@ class SimulationController:
             | (lib.CC_AT_END if ended else 0)
             | (lib.CC_AT_WATCH if watch else 0)
         )
-        if watch:
-            for vm in self.vms:
-                lib.cc_watch_pass(vm.use_native())
         self._cancelled.clear()
         while True:
             stop = self._run_to_next_fault(vns, machine, wants_setup=setup_complete)
@@ -415,6 +412,10 @@ class SimulationController:
         """A fault begins now. Raises FaultError (a UsageError)."""
         self._faults.inject(fault, self.vns, self._fault_target, duration_ns=duration_ns)
 
+    def edit_packet(self, packet: PacketId, edit: PacketEdit) -> None:
+        """Does something to a packet on its way. Raises UsageError, and then changes nothing: see Network.edit()."""
+        self.network.edit(packet, edit)
+
     def force_setup_complete(self) -> None:
         """Says setup_complete in the place of guests without an SDK: scheduled faults count their time from now."""
         for vm in self.vms:
@@ -425,10 +426,18 @@ class SimulationController:
         """Which faults began, happened and ended since the last call, in order."""
         return self._faults.take_log()
 
-    def take_failed_faults(self) -> list[str]:
-        """Why faults could not be applied, since the last call: a line each."""
+    def take_failed_faults(self) -> list[tuple[int, str]]:
+        """When faults could not be applied, and why, since the last call."""
         failed, self._fault_target.failed = self._fault_target.failed, []
         return failed
+
+    def begin_due_faults(self) -> None:
+        """At a time that was reached, faults that are due then have begun or ended: what is done or seen there does not
+        depend on the way to it.
+        """
+        due = self._faults.next_ns()
+        if due is not None and due <= self.vns:
+            self.run_to_vns(self.vns)
 
     def next_fault_ns(self) -> int | None:
         """When the next fault begins or ends, virtual nanoseconds; None: nothing is to come."""

@@ -31,6 +31,11 @@ DEFAULT_CMDLINE = (
 VCPU_KINDS = ("soft", "kvm")
 
 DISK_BYTES_MAX = 64 * GIB
+
+QUANTUM_NS_DEFAULT = 100_000
+QUANTUM_NS_MIN = 1_000
+QUANTUM_NS_MAX = 10**12
+"""The length of a tick."""
 DEVICES = ("blk", "net", "rng", "balloon", "console")
 """The virtio devices, in the order of their windows."""
 OPTIONAL_DEVICES = DEVICES[2:]
@@ -109,6 +114,12 @@ class VmConfig(Record):
         main = [name for name, there in (("blk", self.disk_bytes), ("net", self.network)) if there]
         others = self.devices if self.devices is not None else OPTIONAL_DEVICES if main else ()
         return tuple(name for name in DEVICES if name in main or name in others)
+
+
+def check_quantum(quantum_ns: int) -> None:
+    """Raises UsageError unless a tick can be so long."""
+    if not QUANTUM_NS_MIN <= quantum_ns <= QUANTUM_NS_MAX:
+        raise UsageError(f"a tick of {quantum_ns} ns", hint="give 1us to 1000s")
 
 
 def format_bytes(size: int) -> str:

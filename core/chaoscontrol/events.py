@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import TYPE_CHECKING
+import struct
+from typing import TYPE_CHECKING, NamedTuple
 
+from . import agent
 from ._binding import lib
 from .protocol import ProtocolError, SdkEvent
+from .values import StopKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .cluster import SimulationController
     from .faults.engine import FaultChange
-    from .machine import DeterministicVm
+    from .machine import DeterministicVm, RawEvent
 
 LINE_BYTES_MAX = 4096
 """A console line longer than this is reported in pieces."""
@@ -75,6 +78,8 @@ class Event:
         """One line for a person."""
         if isinstance(self.data, SdkEvent):
             return f"{self.data.command.name.lower()} {self.data.message} {self.data.json}".strip()
+        if self.kind is EventKind.AGENT and isinstance(self.data, bytes):
+            return agent.describe(self.data)
         return repr(self.data) if isinstance(self.data, bytes) else str(self.data)
 
 
@@ -115,12 +120,27 @@ class ConsoleLines:
         return found
 
 
-def machine_events(i: int, vm: DeterministicVm) -> tuple[list[Event], int]:
-    """What machine i has queued besides console output, and how many records were dropped because nobody read them."""
+class MachineEnd(NamedTuple):
+    """A machine ended: by itself, or its power was cut. A fault may start it again."""
+
+    vns: int
+    machine: int
+    kind: StopKind
+    detail: int
+
+
+_U32 = struct.Struct("<I")
+_END = struct.Struct("<II")
+
+
+def _events_of(i: int, raw: Sequence[RawEvent]) -> list[Event]:
+    """What machine i has reported besides console output."""
     found: list[Event] = []
-    raw, lost = vm.take_raw_events()
     for record in raw:
-        if record.kind == lib.CC_EVENT_SDK:
+        if record.kind == lib.CC_EVENT_END:
+            kind, _ = _END.unpack_from(record.payload)
+            found.append(Event(record.vns, i, record.instret, EventKind.END, StopKind(kind).text))
+        elif record.kind == lib.CC_EVENT_SDK:
             try:
                 event = SdkEvent.decode(record.payload)
             except ProtocolError:
@@ -128,7 +148,7 @@ def machine_events(i: int, vm: DeterministicVm) -> tuple[list[Event], int]:
             found.append(Event(record.vns, i, record.instret, EventKind.SDK, event))
         else:
             found.append(Event(record.vns, i, record.instret, _KINDS[record.kind], record.payload))
-    return found, lost
+    return found
 
 
 class ReportReader:
@@ -139,14 +159,15 @@ class ReportReader:
 
     def __init__(self, cluster: SimulationController) -> None:
         self._cluster = cluster
-        self._ended: frozenset[int] = frozenset()
+        self._down: frozenset[int] = frozenset()
+        self._ends: tuple[MachineEnd, ...] = ()
         self.lost = 0
         """Records that the engine dropped because they were not read for too long."""
 
     def copy(self) -> ReportReader:
         """A reader of the same cluster in the same state."""
         other = ReportReader(self._cluster)
-        other._ended, other.lost = self._ended, self.lost
+        other._down, other._ends, other.lost = self._down, self._ends, self.lost
         return other
 
     def discard(self) -> None:
@@ -160,23 +181,38 @@ class ReportReader:
         """What was reported since the last call; not in order of time."""
         found: list[Event] = []
         for machine, vm in enumerate(self._cluster.vms):
-            events, lost = machine_events(machine, vm)
-            found += events
+            raw, lost = vm.take_raw_events()
+            found += _events_of(machine, raw)
+            self._note_ends(machine, raw)
             self.lost += lost
         found += [Event(change.vns, -1, 0, EventKind.FAULT, change) for change in self._cluster.take_fault_log()]
-        for why in self._cluster.take_failed_faults():
-            found.append(Event(self._cluster.vns, -1, 0, EventKind.FAULT, f"not done: {why}"))
-        return found + self._ends()
+        for vns, why in self._cluster.take_failed_faults():
+            found.append(Event(vns, -1, 0, EventKind.FAULT, f"not done: {why}"))
+        return found
 
-    def _ends(self) -> list[Event]:
-        ended = frozenset(i for i in range(len(self._cluster.vms)) if self._cluster.has_ended(i))
-        new = [(machine, self._cluster.end_of(machine)) for machine in sorted(ended - self._ended)]
-        self._ended = ended
-        return [
-            Event(stop.vns, machine, stop.instret, EventKind.END, stop.kind.text)
-            for machine, stop in new
-            if not stop.kind.is_power_cut  # that is a fault's doing, and among the faults
-        ]
+    def _note_ends(self, machine: int, raw: Sequence[RawEvent]) -> None:
+        for record in raw:
+            if record.kind == lib.CC_EVENT_END:
+                kind, detail = _END.unpack_from(record.payload)
+                self._ends += (MachineEnd(record.vns, machine, StopKind(kind), detail),)
+                self._down |= {machine}
+            elif record.kind == lib.CC_EVENT_POWER:
+                (what,) = _U32.unpack_from(record.payload)
+                if what == lib.CC_POWER_OFF and machine not in self._down:
+                    self._ends += (MachineEnd(record.vns, machine, StopKind.POWER_OFF, 0),)
+                    self._down |= {machine}
+                elif what == lib.CC_POWER_RESTARTED:
+                    at_once = MachineEnd(record.vns, machine, StopKind.POWER_OFF, 0)
+                    self._ends = tuple(end for end in self._ends if end != at_once)
+                    self._down -= {machine}
+
+    def take_ends(self) -> list[MachineEnd]:
+        """The ends of machines that were read since the last call, in order.
+
+        A power cut of one that runs is an end, unless it starts again at that instant.
+        """
+        ends, self._ends = self._ends, ()
+        return sorted(ends)
 
 
 class EventReader:

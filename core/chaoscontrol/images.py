@@ -54,3 +54,9 @@ def image_path(name: str) -> str:
         known = ", ".join([*ALIASES, *image_names()])
         raise UsageError(f"there is no guest image {name!r}", hint=f"known are: {known}")
     return path
+
+
+def kernel_symbols_path(kernel: str) -> str:
+    """The file that has the symbols of a kernel's file: itself, or of the included kernel what stands beside it."""
+    is_included = os.path.basename(kernel).removesuffix(_SUFFIX) == DEFAULT_KERNEL
+    return image_path(f"{DEFAULT_KERNEL}.sym") if is_included else kernel

@@ -18,6 +18,7 @@ from .config import DEVICES, VmConfig
 from .errors import AddressError, EngineError, GuestError, UsageError
 from .loader import COVERAGE_GPA
 from .machine_faults import MachineFaults
+from .machine_pages import MachinePages
 from .pagestore import PageStore, Snapshot
 from .values import ConsoleMark, Digest, PropertyCounts, RawEvent, Stats, Stop, StopKind
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 NO_LIMIT = (1 << 64) - 1
 
+GDT_GPA, GDT_BYTES = 0x500, 0x20
+"""Where native/boot.c puts the GDT that a guest starts with."""
+
 SLICE_INSNS = 1 << 24
 """How often run() comes back to Python, for ctrl+c and on_slice: ten or so times a second. Where the slices end is
 invisible to the guest, since a run stops at exactly the asked instruction."""
@@ -45,7 +49,7 @@ EVENT_CHUNK_BYTES = 1 << 16
 _EVENT_HEAD = struct.Struct("<QQII")
 
 
-class DeterministicVm(MachineFaults):
+class DeterministicVm(MachineFaults, MachinePages):
     """One machine: RAM, a vCPU, devices and a console.
 
     A machine may be used by one thread at a time; calling it while another thread runs it raises EngineError, cancel()
@@ -167,11 +171,16 @@ class DeterministicVm(MachineFaults):
         devices, then keep their state. Raises AddressError where something lies outside the memory.
         """
         native = self._use()
-        if gpa < tables + 0x6000 and tables < gpa + len(image):
-            raise UsageError(
-                f"the image at {gpa:#x}, {len(image)} bytes, covers the page tables at {tables:#x}",
-                hint="move one of them",
-            )
+        _check_range(gpa, len(image), self.config.memory_bytes)
+        for name, at in (("entry", entry), ("stack", stack), ("tables", tables)):
+            if at is not None and not 0 <= at < 1 << 64:
+                raise UsageError(f"{name} cannot be {at:#x}", hint="give a 64-bit address")
+        for what, start, size in (("page tables", tables, 0x6000), ("GDT", GDT_GPA, GDT_BYTES)):
+            if gpa < start + size and start < gpa + len(image):
+                hint = "move one of them" if start == tables else "move the image"
+                raise UsageError(
+                    f"the image at {gpa:#x}, {len(image)} bytes, covers the {what} at {start:#x}", hint=hint
+                )
         self._check(lib.cc_write_phys(native, gpa, ffi.from_buffer(image), len(image)))
         self._check(lib.cc_enter_long_mode(native, gpa if entry is None else entry, 0, stack, tables))
         self._loaded = True
@@ -201,8 +210,9 @@ class DeterministicVm(MachineFaults):
         if console is not None:
             self.set_console_pattern(console)
         until = self._until
-        until.vns = NO_LIMIT if vns is None else vns
-        until.exits = NO_LIMIT if exits is None else exits
+        until.vns = run_limit("vns", vns)
+        until.exits = run_limit("exits", exits)
+        end = run_limit("instret", instret)
         until.stop_at = (
             (lib.CC_AT_CONSOLE if console is not None else 0)
             | (lib.CC_AT_HYPERCALL if hypercall else 0)
@@ -211,7 +221,6 @@ class DeterministicVm(MachineFaults):
         )
         if watch:
             lib.cc_watch_pass(native)
-        end = NO_LIMIT if instret is None else instret
         while True:
             until.instret = min(end, lib.cc_instret(native) + SLICE_INSNS)
             stop = self._run_native(native)
@@ -297,31 +306,6 @@ class DeterministicVm(MachineFaults):
         raw = ffi.new("cc_stats *")
         lib.cc_get_stats(self._use(), raw)
         return Stats(*(getattr(raw, name) for name in Stats.__match_args__))
-
-    def digest(self) -> Digest:
-        """128 bits over every page, register and device field, and the time."""
-        lib.cc_digest_now(self._use(), self._digest)
-        return self._take_digest()
-
-    def page_digest(self, page: int) -> Digest:
-        """The digest of the memory page with this number (physical address / 4096)."""
-        if not 0 <= page < self.config.memory_bytes >> 12:
-            raise AddressError(f"there is no page {page}", hint=f"pages end at {self.config.memory_bytes >> 12}")
-        lib.cc_digest_page(self._use(), page, self._digest)
-        return self._take_digest()
-
-    def cpu_digest(self) -> Digest:
-        """The digest of the registers."""
-        lib.cc_digest_cpu(self._use(), self._digest)
-        return self._take_digest()
-
-    def device_digest(self) -> Digest:
-        """The digest of the devices."""
-        lib.cc_digest_devices(self._use(), self._digest)
-        return self._take_digest()
-
-    def _take_digest(self) -> Digest:
-        return Digest(self._digest.hi << 64 | self._digest.lo)
 
     # ---- devices ----
 
@@ -549,14 +533,19 @@ class DeterministicVm(MachineFaults):
         lib.cc_get_regs(self._use(), raw)
         return Registers.from_native(raw)
 
+    def registers_bytes(self) -> bytes:
+        """The same, as registers.LAYOUT says: quick to take, to be read when somebody wants to know."""
+        raw = ffi.new("cc_regs *")
+        lib.cc_get_regs(self._use(), raw)
+        return ffi.buffer(raw)[:]
+
     def set_registers(self, registers: Registers) -> None:
-        """Sets all registers. Raises UsageError for a state that no CPU can be in."""
+        """Sets all registers. Raises UsageError for values that do not fit, and for a state that no guest can run in:
+        outside long mode, RIP not canonical, reserved bits in MXCSR. Control registers may hold what MOV would refuse.
+        """
         raw = ffi.new("cc_regs *")
         native = self._use()
-        try:
-            registers.to_native(raw)
-        except OverflowError as e:
-            raise UsageError(f"a register's value does not fit: {e}") from None
+        registers.to_native(raw)
         self._check(lib.cc_set_regs(native, raw))
 
     def read_memory(self, address: int, size: int, *, virtual: bool = False) -> bytes:
@@ -593,6 +582,15 @@ class DeterministicVm(MachineFaults):
         if self._native is None:
             return "<DeterministicVm closed>"
         return f"<DeterministicVm {self.config.machine_id} instret={lib.cc_instret(self._native)}>"
+
+
+def run_limit(name: str, value: int | None) -> int:
+    """An absolute limit of a run as the native library takes it; None: no limit. Raises UsageError."""
+    if value is None:
+        return NO_LIMIT
+    if not 0 <= value <= NO_LIMIT:
+        raise UsageError(f"a run cannot end at {name} {value}", hint="give 0 to 2^64 - 1")
+    return value
 
 
 def _check_range(address: int, size: int, memory_bytes: int) -> None:

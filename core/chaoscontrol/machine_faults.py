@@ -66,7 +66,7 @@ class MachineFaults:
 
     def set_slowdown(self, factor: int) -> None:
         """Every instruction takes `factor` times as long, 1 to 1000. Raises UsageError."""
-        self._check(lib.cc_set_slowdown(self._use(), _checked(factor, 0, 1 << 32, "a slow-down")))
+        self._check(lib.cc_set_slowdown(self._use(), _checked(factor, _U32, "a slow-down", "1 to 1000")))
 
     @property
     def tsc_skew(self) -> int:
@@ -75,11 +75,13 @@ class MachineFaults:
 
     def set_tsc_skew(self, ppm: int) -> None:
         """The TSC runs on at another rate, -900000 to 9000000 ppm; it never jumps. Raises UsageError."""
-        self._check(lib.cc_set_tsc_skew(self._use(), _checked(ppm, -(1 << 63), 1 << 63, "a clock skew")))
+        self._check(lib.cc_set_tsc_skew(self._use(), _checked(ppm, _I64, "a clock skew", "-900000 to 9000000 ppm")))
 
     def shift_rtc(self, ns: int) -> None:
         """The clock chip shows so many nanoseconds more from now on, or less. Raises UsageError beyond 10^16."""
-        self._check(lib.cc_shift_rtc(self._use(), _checked(ns, -(1 << 63), 1 << 63, "a shift of the clock chip")))
+        self._check(
+            lib.cc_shift_rtc(self._use(), _checked(ns, _I64, "a shift of the clock chip", "-10^16 to 10^16 ns"))
+        )
 
     @property
     def timer_jitter(self) -> int:
@@ -88,19 +90,22 @@ class MachineFaults:
 
     def set_timer_jitter(self, max_ns: int) -> None:
         """Timer interrupts come late by a random 0 to max_ns, at most a second; 0: off. Raises UsageError."""
-        self._check(lib.cc_set_timer_jitter(self._use(), _checked(max_ns, 0, 1 << 64, "a timer jitter")))
+        self._check(lib.cc_set_timer_jitter(self._use(), _checked(max_ns, _U64, "a timer jitter", "0 to 10^9 ns")))
 
     def inject_irq(self, irq: int) -> None:
         """A request on an interrupt line, 0 to 15 without 2, that stays until acknowledged. Raises UsageError."""
-        self._check(lib.cc_inject_irq(self._use(), _checked(irq, 0, 1 << 32, "interrupt line")))
+        self._check(lib.cc_inject_irq(self._use(), _checked(irq, _U32, "an interrupt line", "0 to 15, and not 2")))
 
     def inject_nmi(self) -> None:
         """A non-maskable interrupt."""
         self._check(lib.cc_inject_nmi(self._use()))
 
 
-def _checked(value: int, low: int, high: int, what: str) -> int:
+_U32, _U64, _I64 = range(1 << 32), range(1 << 64), range(-(1 << 63), 1 << 63)
+
+
+def _checked(value: int, native: range, what: str, allowed: str) -> int:
     """What does not fit the native type; the native library checks the rest."""
-    if not low <= value < high:
-        raise UsageError(f"{what} of {value}", hint=f"give {low} to {high - 1}")
+    if value not in native:
+        raise UsageError(f"{what} of {value}", hint=f"give {allowed}")
     return value

@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING
 
 from ._binding import ffi, lib, raise_native
 from .errors import UsageError
+from .in_flight import ArriveAt, CopyAt, Drop, Overwrite, PacketId, PacketInFlight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ._native import CData
+    from .in_flight import PacketEdit
 
 CAPTURE_BYTES = 64 << 20
+FRAME_BYTES_MAX = lib.CC_FRAME_BYTES_MAX
+"""Ethernet header, 1500 bytes, one VLAN tag; no checksum."""
 _TAKE_BYTES = 1 << 20
+_HEAD_BYTES = ffi.sizeof("cc_tap_record")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,15 +97,43 @@ class Fate(enum.IntFlag):
     CORRUPTED = lib.CC_TAP_CORRUPTED
     REORDERED = lib.CC_TAP_REORDERED
     DUPLICATE = lib.CC_TAP_DUPLICATE
+    TAKEN = lib.CC_TAP_TAKEN
+    """By an edit, on its way; the record says what it was, and when it would have arrived."""
+    EDITED = lib.CC_TAP_EDITED
+    """An edit put it there: in the place of one that was taken, or, as a duplicate, beside it."""
+
+    @property
+    def text(self) -> str:
+        """For a person; empty if it was just delivered."""
+        return ", ".join(text for fate, text in _FATES if self & fate)
+
+
+_FATES = (
+    (Fate.LOST_DOWN, "lost: the link was down"),
+    (Fate.LOST_RANDOM, "lost: packet loss"),
+    (Fate.LOST_QUEUE, "lost: the sender's queue was full"),
+    (Fate.LOST_RECEIVER, "lost: the receiver took no more"),
+    (Fate.CORRUPTED, "corrupted: a bit flipped"),
+    (Fate.REORDERED, "reordered"),
+    (Fate.DUPLICATE, "duplicate"),
+    (Fate.TAKEN, "lost: an edit took it away"),
+    (Fate.EDITED, "edited"),
+)
+FATES = sum(Fate)
+"""All of them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CapturedFrame:
     """A copy of a frame on one link."""
 
+    switched_vns: int
+    """When it was decided what becomes of it: the end of the tick in which it was sent, as a rule; or when it was
+    edited."""
     sent_vns: int
+    """Of an edit: when that was."""
     arrival_vns: int | None
-    """None: it was lost."""
+    """None: it was lost on the link."""
     serial: int
     """Of its sender: the copies of one frame have the same."""
     src: int
@@ -108,6 +141,17 @@ class CapturedFrame:
     fate: Fate
     data: bytes
     """As it arrived: a corrupted one with its flipped bit."""
+
+    def is_copy(self, other: CapturedFrame) -> bool:
+        """Is it the same copy of the same frame, whatever became of it?"""
+        mine = (self.src, self.serial, self.dst, self.fate & Fate.DUPLICATE)
+        return mine == (other.src, other.serial, other.dst, other.fate & Fate.DUPLICATE)
+
+    def __str__(self) -> str:
+        what = self.fate.text or "delivered"
+        arrival = "" if self.arrival_vns is None else f" to arrive at {self.arrival_vns} ns"
+        ends = f"vm{self.src} to vm{self.dst}"
+        return f"frame {self.serial} of {ends}, {len(self.data)} bytes, sent at {self.sent_vns} ns{arrival}, {what}"
 
 
 class Link:
@@ -192,6 +236,8 @@ class Network:
         self._num_vms = num_vms
         self.normal = normal
         """What heal() goes back to."""
+        self._taps: list[FrameTap] = []
+        self._own: FrameTap | None = None
         self.set(**dataclasses.asdict(normal))
 
     def _check(self, native: CData, code: int) -> None:
@@ -278,42 +324,163 @@ class Network:
         self._check(native, lib.cc_port_count(native, vm, raw))
         return raw.unknown + raw.runts
 
-    # ---- capture ----
+    # ---- packets in flight ----
 
-    def start_capture(self, bytes_max: int = CAPTURE_BYTES) -> None:
-        """Keeps what the links do from now on, up to that many bytes until it is taken; forgets what was kept.
+    def in_flight(self) -> list[PacketInFlight]:
+        """All packets on their way, in the order of their arrival; of those sent in this tick, what is foreseen."""
+        native, size = self._native(), ffi.new("size_t *")
+        self._check(native, lib.cc_flights(native, ffi.NULL, 0, size))
+        buffer = ffi.new("uint8_t[]", max(size[0], 1))
+        self._check(native, lib.cc_flights(native, buffer, size[0], size))
+        found = _parse_flights(ffi.buffer(buffer, size[0])[:])
+        return sorted(found, key=lambda p: (p.arrival_vns, p.id.dst, p.id.src, p.id.serial, p.id.copy))
+
+    def find_in_flight(self, packet: PacketId) -> PacketInFlight:
+        """The packet of that name. Raises UsageError if it is not in flight."""
+        found = next((one for one in self.in_flight() if one.id == packet), None)
+        if found is None:
+            raise UsageError(f"{packet} is not in flight", hint="it has arrived, was lost, or was not sent yet")
+        return found
+
+    def edit(self, packet: PacketId, edit: PacketEdit) -> None:
+        """Does something to a packet in flight. Raises UsageError, and does nothing, if it is none or that cannot be.
+
+        In a history only BranchHead.give() may do so: the edit is a PacketInput of the branch.
+        """
+        found = self.find_in_flight(packet)
+        native, name = self._native(), ffi.new("cc_flight *")
+        name.src, name.serial, name.dst, name.copy = packet.src, packet.serial, packet.dst, packet.copy
+        match edit:
+            case Drop():
+                code = lib.cc_flight_drop(native, name)
+            case ArriveAt(vns):
+                code = lib.cc_flight_move(native, name, _time(vns))
+            case CopyAt(vns):
+                code = lib.cc_flight_copy(native, name, _time(vns))
+            case Overwrite():
+                data = edit.over(found.data)
+                code = lib.cc_flight_write(native, name, ffi.from_buffer(data), len(data))
+        self._check(native, code)
+
+    # ---- captures ----
+
+    def tap(self, bytes_max: int = CAPTURE_BYTES) -> FrameTap:
+        """A capture of its own of what the links do from now on, until it is closed. Raises UsageError.
 
         No part of the state: going back in time neither stops it nor takes anything back.
         """
         if bytes_max <= 0:
             raise UsageError(f"a capture of {bytes_max} bytes", hint="give a size above 0")
-        lib.cc_tap_set(self._native(), bytes_max)
+        self._drain()
+        made = FrameTap(bytes_max, self._drain, self._untap)
+        self._taps.append(made)
+        lib.cc_tap_set(self._native(), max(tap.bytes_max for tap in self._taps))
+        return made
+
+    def _untap(self, closed: FrameTap) -> None:
+        self._drain()
+        self._taps.remove(closed)
+        if not self._taps:
+            lib.cc_tap_set(self._native(), 0)
+
+    def _drain(self) -> None:
+        """What the engine has captured, to all who capture."""
+        if not self._taps:
+            return
+        native = self._native()
+        buffer, lost = ffi.new(f"uint8_t[{_TAKE_BYTES}]"), ffi.new("uint64_t *")
+        while True:
+            size = lib.cc_tap_take(native, buffer, _TAKE_BYTES, lost)
+            frames = list(_parse(ffi.buffer(buffer, size)[:]))
+            for tap in self._taps:
+                tap.give(frames, lost[0])
+            if not size:
+                return
+
+    def start_capture(self, bytes_max: int = CAPTURE_BYTES) -> None:
+        """Keeps what the links do from now on, up to that many bytes until it is taken; forgets what was kept."""
+        self.stop_capture()
+        self._own = self.tap(bytes_max)
 
     def stop_capture(self) -> None:
         """Ends the capture and forgets what was not taken."""
-        lib.cc_tap_set(self._native(), 0)
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
 
     def take_capture(self) -> tuple[list[CapturedFrame], int]:
         """What the links did since the last call, in the order of sending; and how many records found no room."""
-        native = self._native()
-        buffer, lost = ffi.new(f"uint8_t[{_TAKE_BYTES}]"), ffi.new("uint64_t *")
-        frames: list[CapturedFrame] = []
-        missed = 0
-        while True:
-            size = lib.cc_tap_take(native, buffer, _TAKE_BYTES, lost)
-            missed += lost[0]
-            if not size:
-                return frames, missed
-            frames += _parse(ffi.buffer(buffer, size)[:])
+        return ([], 0) if self._own is None else self._own.take()
+
+
+class FrameTap:
+    """A capture: every one of a network hears everything. Got from Network.tap(); also a context manager."""
+
+    def __init__(self, bytes_max: int, drain: Callable[[], None], untap: Callable[[FrameTap], None]) -> None:
+        self.bytes_max = bytes_max
+        """That it keeps until they are taken, headers included."""
+        self._drain = drain
+        self._untap = untap
+        self._frames: list[CapturedFrame] = []
+        self._bytes = self._lost = 0
+        self._open = True
+
+    def give(self, frames: Sequence[CapturedFrame], lost: int) -> None:
+        """For the network: what it captured, and how many records had no room there."""
+        self._lost += lost
+        for frame in frames:
+            size = _HEAD_BYTES + len(frame.data)
+            if self._bytes + size > self.bytes_max:
+                self._lost += 1
+            else:
+                self._bytes += size
+                self._frames.append(frame)
+
+    def take(self) -> tuple[list[CapturedFrame], int]:
+        """What the links did since the last call, in the order of sending; and how many records found no room."""
+        self._drain()
+        frames, lost = self._frames, self._lost
+        self._frames, self._bytes, self._lost = [], 0, 0
+        return frames, lost
+
+    def close(self) -> None:
+        """Ends it and forgets what was not taken; does nothing the second time."""
+        if self._open:
+            self._open = False
+            self._untap(self)
+
+    def __enter__(self) -> FrameTap:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _time(vns: int) -> int:
+    if not 0 <= vns < 1 << 64:
+        raise UsageError(f"a frame cannot arrive at {vns} ns", hint="give a time from now on")
+    return vns
+
+
+def _parse_flights(records: bytes) -> Iterator[PacketInFlight]:
+    header = ffi.sizeof("cc_flight")
+    at = 0
+    while at < len(records):
+        r = ffi.new("cc_flight *")
+        ffi.buffer(r)[:] = records[at : at + header]
+        at += header
+        named, data = PacketId(r.src, r.serial, r.dst, r.copy), records[at : at + r.size]
+        yield PacketInFlight(named, r.arrival_vns, data, bool(r.foreseen))
+        at += (r.size + 7) & ~7
 
 
 def _parse(records: bytes) -> Iterator[CapturedFrame]:
-    header = ffi.sizeof("cc_tap_record")
     at = 0
     while at < len(records):
         r = ffi.new("cc_tap_record *")
-        ffi.buffer(r)[:] = records[at : at + header]
-        at += header
+        ffi.buffer(r)[:] = records[at : at + _HEAD_BYTES]
+        at += _HEAD_BYTES
         data = records[at : at + r.size]
-        yield CapturedFrame(r.sent_vns, r.arrival_vns or None, r.serial, r.src, r.dst, Fate(r.fate), data)
+        fate = Fate(r.fate)
+        yield CapturedFrame(r.switched_vns, r.sent_vns, r.arrival_vns or None, r.serial, r.src, r.dst, fate, data)
         at += (r.size + 7) & ~7

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .errors import UsageError
 from .events import Event, EventKind
 from .protocol import Command, SdkEvent, parse_details
+from .texts import compile_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -347,8 +348,8 @@ def _at(event: Event) -> At:
 
 def _compiled(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(pattern)
-    except re.error as e:
+        return compile_pattern(pattern)
+    except ValueError as e:
         raise UsageError(f"{pattern!r} is no regular expression: {e}") from None
 
 

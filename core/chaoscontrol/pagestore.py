@@ -52,6 +52,11 @@ class PageStore:
         return lib.cc_store_bytes(self._native)
 
     @property
+    def bytes_lent(self) -> int:
+        """Of `bytes_held`: reserved for pages whose contents are still in machines' RAM, and no host memory yet."""
+        return lib.cc_store_lent_bytes(self._native)
+
+    @property
     def budget_bytes(self) -> int | None:
         """The limit, or None. Setting it below what is held frees nothing, but refuses further snapshots."""
         return lib.cc_store_budget(self._native) or None

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from .errors import UsageError
+
 GPR_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{i}" for i in range(8, 16)))
 """General registers in the order of their encoding (SDM vol. 2, table 2-4)."""
 
@@ -23,6 +25,39 @@ _SCALARS = (
 )
 
 _MASK64 = (1 << 64) - 1
+_SEGMENTS = (*SEGMENT_NAMES, "ldtr", "tr")
+_PAD = ""
+LAYOUT: tuple[tuple[str, int], ...] = (
+    *((name, 8) for name in (*GPR_NAMES, "rip", "rflags")),
+    *((f"{name}.{part}" if part else _PAD, size) for name in _SEGMENTS for part, size in (
+        ("base", 8), ("limit", 4), ("attr", 4), ("selector", 2), (_PAD, 6))),
+    *((f"{name}.{part}" if part else _PAD, size) for name in ("gdtr", "idtr") for part, size in (
+        ("base", 8), ("limit", 2), (_PAD, 6))),
+    *((name, 8) for name in ("cr0", "cr2", "cr3", "cr4", "cr8", *(f"dr{at}" for at in range(8)), "efer")),
+    *((name, 8) for name in ("star", "lstar", "cstar", "sfmask", "kernel_gs_base")),
+    *((name, 8) for name in ("sysenter_cs", "sysenter_esp", "sysenter_eip", "pat", "tsc_aux", "misc_enable")),
+    ("tsc_offset", 8),
+    *((f"x87.r{at}" if size == 10 else _PAD, size) for at in range(8) for size in (10, 6)),
+    *((name, 2) for name in ("fcw", "fsw", "ftw", "fop")),
+    *((name, 8) for name in ("fip", "fdp")),
+    *((f"xmm{at}", 16) for at in range(16)),
+    ("mxcsr", 4),
+    *((name, 1) for name in ("halted", "shadow", "nmi_blocked", "nmi_pending")),
+)  # fmt: skip
+"""The bytes of a `cc_regs` (native/include/cc.h): names and sizes in order, little-endian; what has none is padding."""
+PACKED_BYTES = sum(size for _, size in LAYOUT)
+
+
+def unpack(data: bytes) -> dict[str, int]:
+    """Every register by a name of its own, unsigned, from PACKED_BYTES as LAYOUT says."""
+    found: dict[str, int] = {}
+    at = 0
+    for name, size in LAYOUT:
+        if name:
+            found[name] = int.from_bytes(data[at : at + size], "little")
+        at += size
+    return found
+
 
 _BASES = {"fs_base": "fs", "gs_base": "gs"}
 EDITABLE: dict[str, int] = {
@@ -34,7 +69,15 @@ EDITABLE: dict[str, int] = {
     **dict.fromkeys((f"xmm{i}" for i in range(16)), 128),
     **dict.fromkeys((f"st{i}" for i in range(8)), 80),
 }
-"""Registers that `Registers.edit` sets by name, with their width in bits. ST0 to ST7 are in stack order."""
+"""Registers that have a value by name and are set by name, with their width in bits. ST0 to ST7 are in stack order."""
+
+
+def check_register(name: str, value: int = 0) -> None:
+    """Raises UsageError unless there is such a register in EDITABLE, and it can hold the value."""
+    if name not in EDITABLE:
+        raise UsageError(f"no register {name!r}", hint=f"there are {', '.join(EDITABLE)}")
+    if not 0 <= value < 1 << EDITABLE[name]:
+        raise UsageError(f"{name} cannot be {value:#x}", hint=f"it has {EDITABLE[name]} bits")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,9 +188,8 @@ class Registers:
         return dataclasses.replace(self, **changes)
 
     def edit(self, name: str, value: int) -> Registers:
-        """A copy with the register of EDITABLE that is called so set. Raises KeyError, ValueError."""
-        if not 0 <= value < 1 << EDITABLE[name]:
-            raise ValueError(f"{name} has {EDITABLE[name]} bits")
+        """A copy with the register of EDITABLE that is called so set. Raises UsageError."""
+        check_register(name, value)
         if name in _BASES:
             segment = dataclasses.replace(getattr(self, _BASES[name]), base=value)
             return dataclasses.replace(self, **{_BASES[name]: segment})
@@ -157,9 +199,38 @@ class Registers:
             return dataclasses.replace(self, st=_with(self.st, (self.fsw >> 11) + int(name[2:]) & 7, value))
         return self.replace(**{name: value})
 
+    def check(self) -> None:
+        """Raises UsageError for a value that its register cannot hold; general registers are taken modulo 2^64."""
+        for name, several, count in (("dr", self.dr, 8), ("st", self.st, 8), ("xmm", self.xmm, 16)):
+            if len(several) != count:
+                raise UsageError(f"{len(several)} registers {name}", hint=f"give {count}")
+        values = self._values()
+        for name, size in LAYOUT:
+            low = -(1 << 63) if name == "tsc_offset" else 0
+            if name and name not in GPR_NAMES and not low <= values[name] < (1 << 8 * size) + low:
+                raise UsageError(f"{name} cannot be {values[name]:#x}", hint=f"it has {8 * size} bits")
+
+    def pack(self) -> bytes:
+        """As LAYOUT says; `unpack` gives them their names."""
+        values = self._values()
+        return b"".join(
+            (values[name] & (1 << 8 * size) - 1).to_bytes(size, "little") if name else bytes(size)
+            for name, size in LAYOUT
+        )
+
+    def _values(self) -> dict[str, int]:
+        """By the names of LAYOUT."""
+        values: dict[str, int] = {name: getattr(self, name) for name in (*GPR_NAMES, *_SCALARS)}
+        for name in (*_SEGMENTS, "gdtr", "idtr"):
+            whole = getattr(self, name)
+            values |= {f"{name}.{field.name}": getattr(whole, field.name) for field in dataclasses.fields(whole)}
+        for name, several in (("dr", self.dr), ("x87.r", self.st), ("xmm", self.xmm)):
+            values |= {f"{name}{at}": value for at, value in enumerate(several)}
+        return values
+
     def value(self, name: str) -> int:
-        """The register of EDITABLE that is called so. Raises KeyError."""
-        EDITABLE[name]
+        """The register of EDITABLE that is called so. Raises UsageError."""
+        check_register(name)
         if name in _BASES:
             return getattr(self, _BASES[name]).base
         if name.startswith("xmm"):
@@ -187,7 +258,8 @@ class Registers:
         )
 
     def to_native(self, raw: Any) -> None:
-        """Into a `cc_regs *`."""
+        """Into a `cc_regs *`. Raises UsageError as check() does."""
+        self.check()
         for name in _SCALARS:
             setattr(raw, name, getattr(self, name))
         for i, name in enumerate(GPR_NAMES):

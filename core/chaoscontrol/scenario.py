@@ -8,7 +8,8 @@
     [phases]      chaos_ms, settle_ms
     [properties]  observer = "module:Class", kernel, progress_ms
     [console]     never, sometimes: lists of regular expressions
-    [faults]      what a search may inject: network, process, clock, cpu, memory, disk; or every kind by name
+    [faults]      what a search may inject: network, process, clock, cpu, memory, disk; or every kind by name;
+                  signal_process: a list of the processes' names
     [variants]    name = "words for the command line"
     [[fault]]     a fixed schedule (faults/schedule.py), with origin
 
@@ -20,16 +21,20 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import re
-import tomllib
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from .errors import UsageError
 from .faults import FAULTS, Fault, FaultSchedule
+from .faults.types import is_process_name, shown
 from .images import image_names, image_path, images_dir
 from .oracle import ConsoleNever, ConsoleSometimes, EventObserver, HostProperty, NoGuestEnds, Observed, Progress
 from .oracle import kernel_properties as _kernel_properties
+from .texts import compile_pattern, read_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MS = 1_000_000
 MIB = 1 << 20
@@ -95,6 +100,8 @@ class Scenario:
     console_sometimes: tuple[str, ...] = ()
     faults: tuple[type[Fault], ...] = ()
     """What a search may inject, in the order of faults.FAULTS."""
+    processes: tuple[str, ...] = ()
+    """Names of the processes that it may send signals to, if SignalProcess is one of them."""
     variants: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     variant: str | None = None
     schedule: FaultSchedule = dataclasses.field(default_factory=FaultSchedule)
@@ -126,13 +133,25 @@ def load_observer(name: str) -> Observed:
     """An observer from "module:Class". Its module may list names of properties in ALWAYS and EVENTUALLY."""
     module_name, _, class_name = name.partition(":")
     try:
-        module = importlib.import_module(module_name)
-        observer = cast("EventObserver", getattr(module, class_name)())
+        return observed(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError, TypeError) as e:
         raise UsageError(
             f"the observer {name!r} cannot be loaded: {e}", hint='give "module:Class", importable from here'
         ) from None
+
+
+def observed(module: ModuleType, class_name: str) -> Observed:
+    """What a new observer of that class watches. Raises AttributeError, and what the class raises."""
+    observer = cast("EventObserver", getattr(module, class_name)())
     return Observed(observer, getattr(module, "ALWAYS", ()), getattr(module, "EVENTUALLY", ()))
+
+
+def load_describer(observer: str) -> Callable[[bytes], str] | None:
+    """What the observer's module has as `describe_message`: says what the data of a frame mean, whatever they are."""
+    try:
+        return getattr(importlib.import_module(observer.partition(":")[0]), "describe_message", None)
+    except ImportError:
+        return None
 
 
 def scenarios_dir() -> str:
@@ -165,11 +184,11 @@ def load_scenario(name: str | os.PathLike[str]) -> Scenario:
 def read_scenario(path: str) -> Scenario:
     """Reads a scenario file. Raises UsageError."""
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        table = read_toml(Path(path).read_bytes())
     except OSError as e:
         raise UsageError(e.strerror or str(e), where=path, hint="give a scenario file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UsageError(f"not TOML: {e}", where=path) from None
+    except ValueError as e:
+        raise UsageError(str(e), where=path) from None
     return parse_scenario(table, where=path)
 
 
@@ -240,7 +259,12 @@ def parse_scenario(table: dict[str, Any], *, where: str = "scenario") -> Scenari
     }
     consoles.done()
 
-    values |= {"faults": _faults(top.table("faults")), "variants": _variants(top.table("variants"))}
+    faults = top.table("faults")
+    values |= {
+        "processes": faults.names("signal_process"),
+        "faults": _faults(faults),
+        "variants": _variants(top.table("variants")),
+    }
     fixed = {key: table[key] for key in ("origin", "fault") if key in table}
     schedule = FaultSchedule.from_table(fixed, where=where)
     schedule.check(values["count"])
@@ -259,6 +283,8 @@ def _faults(table: _Table) -> tuple[type[Fault], ...]:
                 if name not in FAULTS:
                     table.fail(word, item, ", ".join(_DISK_WORDS))
             chosen.update(names)
+        elif word == "signal_process":
+            chosen.update([word] if value else ())
         elif word in GROUPS and isinstance(value, bool):
             chosen.update(GROUPS[word] if value else ())
         elif word in FAULTS and isinstance(value, bool):
@@ -291,7 +317,7 @@ class _Table:
         self._known: list[str] = []
 
     def fail(self, field: str, value: object, allowed: str) -> None:
-        raise UsageError(f"{self._name}{field} cannot be {value!r}", where=self.where, hint=f"give {allowed}")
+        raise UsageError(f"{self._name}{field} cannot be {shown(value)}", where=self.where, hint=f"give {allowed}")
 
     def take(self, field: str) -> Any:
         self._known.append(field)
@@ -338,17 +364,26 @@ class _Table:
         return bool(value)
 
     def patterns(self, field: str) -> tuple[str, ...]:
-        value = self.take(field)
-        if value is None:
-            return ()
-        if not _is_list(value):
-            self.fail(field, value, "a list of regular expressions")
-        for item in cast("list[object]", value):
+        for item in (found := self._list(field, "regular expressions")):
+            if not isinstance(item, str):
+                self.fail(field, item, "texts, each a regular expression")
             try:
-                re.compile(cast("str", item))
-            except (re.error, TypeError) as e:
+                compile_pattern(cast("str", item))
+            except ValueError as e:
                 self.fail(field, item, f"a regular expression ({e})")
-        return tuple(cast("list[str]", value))
+        return cast("tuple[str, ...]", found)
+
+    def names(self, field: str) -> tuple[str, ...]:
+        for item in (found := self._list(field, 'processes\' names, as ["sshd"]')):
+            if not is_process_name(item):
+                self.fail(field, item, "a process's name")
+        return cast("tuple[str, ...]", found)
+
+    def _list(self, field: str, of: str) -> tuple[object, ...]:
+        value = self.take(field)
+        if value is not None and not _is_list(value):
+            self.fail(field, value, f"a list of {of}")
+        return tuple(cast("list[object]", value or ()))
 
     def image(self, field: str) -> str | None:
         """An image's name, or a file beside the scenario."""

@@ -41,7 +41,7 @@ class BranchResult:
     schedule: FaultSchedule
     report: OracleReport
     digest: Digest
-    """Of the cluster at the end."""
+    """Of the cluster at the end, after the faults of that instant."""
     begin_ns: int
     end_ns: int
     events: int
@@ -103,6 +103,7 @@ class Trial:
             horizon = min(vns, self.cluster.vns + SLICE_NS)
             if not self.cluster.run_to_vns(horizon):
                 return False
+            self.cluster.begin_due_faults()
             events = self._read()
             if stop is not None and stop(events):
                 break
@@ -191,6 +192,7 @@ class Trial:
         self.restore(state)
         self.cluster.reseed(branch_seed)
         self.cluster.set_schedule(schedule)
+        self.cluster.begin_due_faults()
         begin = self.cluster.vns
         counted, failed = 0, bool(self.report().failures)
         not_done: list[str] = []

@@ -42,11 +42,6 @@ class StopKind(Choice):
         return self in _FINAL_KINDS
 
     @property
-    def is_power_cut(self) -> bool:
-        """Whether it ended by no doing of its own."""
-        return self is StopKind.POWER_OFF
-
-    @property
     def text(self) -> str:
         """What happened, for a person: "the guest halted for good"."""
         return _STOP_TEXT[self]

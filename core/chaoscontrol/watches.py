@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ANY_CR3 = lib.CC_ANY_CR3
 ANY_FRAME = lib.CC_ANY_FRAME
 ANY_PEER = lib.CC_ANY_PEER
+CODE_BYTES_MAX = lib.CC_WATCH_CODE_MAX
 
 
 class WatchKind(enum.IntFlag):
@@ -81,6 +82,8 @@ class Watch:
     """Only at privilege level 3."""
     peer: int | None = None
     """Frames: the other machine; None: any."""
+    code: bytes = b""
+    """Execution: only where the instruction and what follows it in its page are these, at most CODE_BYTES_MAX."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ def set_watches(native: CData, watches: Sequence[Watch]) -> int:
         to.cr3 = ANY_CR3 if watch.cr3 is None else watch.cr3
         to.peer = ANY_PEER if watch.peer is None else watch.peer
         to.rsp_min = watch.rsp_min
+        to.code_bytes = len(watch.code)
+        ffi.memmove(to.code, watch.code, len(watch.code))
         to.flags = (
             (lib.CC_WATCH_PHYSICAL if watch.physical else 0)
             | (lib.CC_WATCH_OUTSIDE if watch.outside else 0)

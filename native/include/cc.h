@@ -165,6 +165,7 @@ typedef struct cc_digest { uint64_t lo, hi; } cc_digest;
 cc_store *cc_store_new(uint64_t budget_bytes);   /* 0: no limit */
 void cc_store_free(cc_store *);                  /* after every machine and snapshot that uses it */
 uint64_t cc_store_bytes(const cc_store *);       /* bytes held now: pages, tables and saved states */
+uint64_t cc_store_lent_bytes(cc_store *);        /* of those: reserved for pages that are still in machines' RAM */
 uint64_t cc_store_budget(const cc_store *);
 void cc_store_set_budget(cc_store *, uint64_t budget_bytes);
 
@@ -220,6 +221,7 @@ typedef struct cc_event { uint64_t vns; uint64_t instret; uint32_t kind; uint32_
 #define CC_EVENT_NET 3         /* the same of the network device */
 #define CC_EVENT_POWER 4       /* started, paused, killed, reset */
 #define CC_EVENT_AGENT 5       /* bytes from the guest agent */
+#define CC_EVENT_END 6         /* it ended by itself; payload: CC_STOP_* and the detail, 32 bits each */
 /* Whole records, oldest first; the bytes written.  *lost: records dropped since the last call because nobody took
  * any for long (the oldest are dropped). */
 size_t cc_events_take(cc_machine *, uint8_t *dst, size_t cap, uint64_t *lost);
@@ -379,6 +381,7 @@ uint64_t cc_coverage_new(const uint8_t *known, const uint8_t *bits, size_t size,
 #define CC_ANY_FRAME 0xFFFFFFFFFFFFFFFF
 #define CC_ANY_PEER 0xFFFFFFFF
 #define CC_NO_OFFSET 0xFFFFFFFF
+#define CC_WATCH_CODE_MAX 32
 typedef struct cc_watch {
     uint64_t address;          /* frames: the serial number, or CC_ANY_FRAME */
     uint64_t size;             /* bytes; frames: the offset in the frame that the hit tells the address of */
@@ -387,7 +390,8 @@ typedef struct cc_watch {
     uint32_t kinds;            /* CC_WATCH_EXECUTE, _WRITE, _READ together, or _SENT, _RECEIVED */
     uint32_t flags;
     uint32_t peer;             /* frames: the other machine, or CC_ANY_PEER */
-    uint32_t pad;
+    uint32_t code_bytes;       /* execution: only where the instruction and what follows it in its page are ... */
+    uint8_t code[32];          /* ... these */
 } cc_watch;
 
 #define CC_BY_INSTRUCTION 0
@@ -441,6 +445,22 @@ void cc_snapshot_digest(const cc_snapshot *, cc_digest *);
 void cc_digest_page(cc_machine *, uint64_t page, cc_digest *);
 void cc_digest_cpu(cc_machine *, cc_digest *);
 void cc_digest_devices(cc_machine *, cc_digest *);
+/* Pages are those of the memory, then those of the areas in which devices keep what is large. */
+#define CC_AREA_MEMORY 0
+#define CC_AREA_PROPERTIES 1   /* the guest's properties and their counts */
+#define CC_AREA_NETWORK 2      /* packets on their way in and out */
+#define CC_AREA_DISK_CACHE 3   /* writes that no flush has followed */
+#define CC_AREA_DISK 4         /* the disk without them */
+uint64_t cc_page_count(const cc_machine *);
+int cc_page_area(const cc_machine *, uint64_t page, uint64_t *at);   /* and its number there; CC_EINVAL: no such page */
+int cc_page_bytes(cc_machine *, uint64_t page, uint8_t *dst);        /* 4096 bytes */
+void cc_digest_pages(cc_machine *, cc_digest *out);                  /* of every page, as cc_digest_page() */
+/* Sums over all pages, kept up to date with the digest and no part of it.  The difference of two states' sums tells which
+ * pages differ, all of them if they are few, some if they are many: docs/recording-format.md says how. */
+#define CC_SKETCH_TABLES 3
+#define CC_SKETCH_LEVELS 12
+typedef struct cc_sketch { uint32_t sum[72]; } cc_sketch;  /* [table][level][2] */
+void cc_sketch_now(cc_machine *, cc_sketch *);
 /* Of any bytes: fast, to find damage, not cryptographic. */
 void cc_hash(const void *data, uint64_t size, cc_digest *);
 
@@ -554,8 +574,11 @@ int cc_link_get(cc_cluster *, uint32_t src, uint32_t dst, cc_link_params *);
 int cc_link_count(cc_cluster *, uint32_t src, uint32_t dst, cc_link_counters *);
 int cc_port_count(cc_cluster *, uint32_t i, cc_port_counters *);
 
+#define CC_FRAME_BYTES_MAX 1518    /* Ethernet header, 1500 bytes, one VLAN tag; no checksum */
+
 /* A capture of what the links did: records of this header and `size` bytes of frame, padded to a multiple of 8. */
 typedef struct cc_tap_record {
+    uint64_t switched_vns;             /* when it was decided: the end of the tick in which it was sent, as a rule */
     uint64_t sent_vns, arrival_vns;    /* arrival 0: lost */
     uint64_t serial;                   /* of its sender: the copies of one frame have the same */
     uint32_t src, dst;
@@ -570,9 +593,33 @@ typedef struct cc_tap_record {
 #define CC_TAP_CORRUPTED 32
 #define CC_TAP_REORDERED 64
 #define CC_TAP_DUPLICATE 128
+/* Of edits, dated with the edit in switched_vns and sent_vns: a copy was taken from its way, as it was, with the arrival
+ * that it would have had; one that takes its place, or goes beside it (CC_TAP_DUPLICATE), was put there. */
+#define CC_TAP_TAKEN 256
+#define CC_TAP_EDITED 512
 /* Keep up to that many bytes of records that nobody has taken; 0 (default): off. */
 void cc_tap_set(cc_cluster *, size_t bytes_max);
 size_t cc_tap_take(cc_cluster *, uint8_t *dst, size_t cap, uint64_t *lost);
+
+/* A copy of a frame on its way to a machine.  Named by its first four fields. */
+typedef struct cc_flight {
+    uint64_t serial;                   /* of its sender */
+    uint32_t src, dst;
+    uint32_t copy;                     /* of those of this frame on their way to dst, from 0 in the order of queueing */
+    uint32_t size;
+    uint64_t arrival_vns;
+    uint32_t foreseen;                 /* 1: it was sent in this tick, and this is what will become of it at its end */
+    uint32_t pad;
+} cc_flight;
+/* A list of them, each followed by its bytes, padded to a multiple of 8: those that dst has room for, and in *size what
+ * all of them take. */
+int cc_flights(cc_cluster *, uint8_t *dst, size_t cap, size_t *size);
+/* Change one.  CC_EINVAL, and nothing is changed, if it is not on its way, is only foreseen, or would arrive before the
+ * cluster's time.  The links' counters know nothing of edits. */
+int cc_flight_drop(cc_cluster *, const cc_flight *name);
+int cc_flight_move(cc_cluster *, const cc_flight *name, uint64_t arrival_vns);
+int cc_flight_copy(cc_cluster *, const cc_flight *name, uint64_t arrival_vns);     /* it arrives then as well */
+int cc_flight_write(cc_cluster *, const cc_flight *name, const uint8_t *data, uint32_t size);    /* size: as it is */
 
 /* ---- boot -------------------------------------------------------------------------------------------------------- */
 /* Set the state in which a 64-bit Linux entry point (or a flat guest) is started: long mode, CPL 0, the first

@@ -147,12 +147,16 @@ void cc_fabric_reseed(struct cc_fabric *f, uint64_t branch)
 }
 
 /* ---- a frame's way ------------------------------------------------------------------------------------------------- */
+/* Switching that is only foreseen: frames of each outbox that were switched, and that each inbox took. */
+struct foresight { uint32_t switched[CC_CLUSTER_MACHINES_MAX], queued[CC_CLUSTER_MACHINES_MAX]; };
+
 struct switching {
     struct cc_fabric *f;
     cc_machine *const *machines;
     uint64_t arrive_min;
     cc_tap_fn *tap;
     void *arg;
+    struct foresight *foresight;   /* NULL: it is done */
 };
 
 static void tell(const struct switching *s, const struct cc_frame *f, uint32_t dst, uint64_t arrival, uint32_t fate)
@@ -199,13 +203,23 @@ static uint64_t arrival_of(struct cc_link *l, uint64_t vns, uint32_t *fate)
     return l->last_vns;
 }
 
+/* The receiver's inbox takes the frame, unless it is off or full. */
+static bool takes(const struct switching *s, uint32_t dst, const struct cc_frame *f)
+{
+    cc_machine *m = s->machines[dst];
+    if (m->dev.dead_kind != CC_STOP_NONE)
+        return false;
+    if (cc_likely(!s->foresight))
+        return cc_inbox_push(m, f);
+    return s->foresight->queued[dst]++ < cc_inbox_room(m);
+}
+
 static void put(const struct switching *s, struct cc_link *l, uint32_t dst, const struct cc_frame *f, uint64_t arrival,
                 uint32_t fate)
 {
-    cc_machine *m = s->machines[dst];
     struct cc_frame arriving = *f;
     arriving.vns = arrival;
-    if (m->dev.dead_kind == CC_STOP_NONE && cc_inbox_push(m, &arriving)) {
+    if (takes(s, dst, &arriving)) {
         l->count.delivered++;
         l->count.delivered_bytes += f->size;
         tell(s, f, dst, arrival, fate | CC_TAP_DELIVERED);
@@ -287,7 +301,8 @@ static bool next_frame(const struct switching *s, uint64_t end, uint32_t *src, s
     bool found = false;
     struct cc_frame f;
     for (uint32_t i = 0; i < s->f->n; i++)
-        if (cc_outbox_first(s->machines[i], &f) && f.vns < end && (!found || f.vns < first->vns)) {
+        if (cc_outbox_at(s->machines[i], s->foresight ? s->foresight->switched[i] : 0, &f) && f.vns < end
+            && (!found || f.vns < first->vns)) {
             *src = i;
             *first = f;
             found = true;
@@ -295,19 +310,38 @@ static bool next_frame(const struct switching *s, uint64_t end, uint32_t *src, s
     return found;
 }
 
+static void switch_all(const struct switching *s, uint64_t end)
+{
+    struct cc_fabric *f = s->f;
+    struct cc_frame frame;
+    uint32_t src = 0;
+    while (next_frame(s, end, &src, &frame)) {
+        frame.src = src;                       /* its place in this cluster */
+        if (cc_unlikely(f->changes))
+            apply_up_to(f, frame.vns);
+        forward(s, &frame);
+        if (cc_unlikely(s->foresight != NULL))
+            s->foresight->switched[src]++;
+        else
+            cc_outbox_pop(s->machines[src]);
+    }
+    if (cc_unlikely(f->changes))
+        apply_up_to(f, end);
+}
+
 void cc_fabric_switch(struct cc_fabric *f, cc_machine *const *machines, uint64_t end, uint64_t arrive_min,
                       cc_tap_fn *tap, void *arg)
 {
     const struct switching s = {.f = f, .machines = machines, .arrive_min = arrive_min, .tap = tap, .arg = arg};
-    struct cc_frame frame;
-    uint32_t src = 0;
-    while (next_frame(&s, end, &src, &frame)) {
-        frame.src = src;                       /* its place in this cluster */
-        if (cc_unlikely(f->changes))
-            apply_up_to(f, frame.vns);
-        forward(&s, &frame);
-        cc_outbox_pop(machines[src]);
-    }
-    if (cc_unlikely(f->changes))
-        apply_up_to(f, end);
+    switch_all(&s, end);
+}
+
+void cc_fabric_foresee(const struct cc_fabric *f, struct cc_fabric *scratch, cc_machine *const *machines, uint64_t end,
+                       uint64_t arrive_min, cc_tap_fn *tap, void *arg)
+{
+    struct foresight foresight = {.switched = {0}};
+    const struct switching s = {.f = scratch, .machines = machines, .arrive_min = arrive_min, .tap = tap, .arg = arg,
+                                .foresight = &foresight};
+    memcpy(scratch, f, cc_fabric_size(f->n));
+    switch_all(&s, end);
 }

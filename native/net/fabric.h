@@ -45,6 +45,9 @@ void cc_fabric_reseed(struct cc_fabric *f, uint64_t branch);
 /* Switch the frames sent before `end`, all of which have been sent; none arrives before `arrive_min`. */
 void cc_fabric_switch(struct cc_fabric *f, cc_machine *const *machines, uint64_t end, uint64_t arrive_min,
                       cc_tap_fn *tap, void *arg);
+/* Tell what that would do, as things stand, and do nothing; scratch: of the same size, is overwritten. */
+void cc_fabric_foresee(const struct cc_fabric *f, struct cc_fabric *scratch, cc_machine *const *machines, uint64_t end,
+                       uint64_t arrive_min, cc_tap_fn *tap, void *arg);
 /* From `at` on.  False if the list of changes is full: then the frames sent before must be switched first. */
 bool cc_fabric_set(struct cc_fabric *f, uint32_t link, uint64_t at, const cc_link_params *p);
 /* The parameters that hold for frames sent from now on. */

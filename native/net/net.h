@@ -11,8 +11,6 @@
 
 #include "../machine.h"
 
-#define CC_FRAME_BYTES_MAX 1518u   /* Ethernet header, 1500 bytes, one VLAN tag; no checksum */
-
 struct cc_frame {
     uint64_t vns;                  /* sent (outbox), or arrives (inbox) */
     uint64_t serial;               /* of the machine that sent it: counts its frames from 0 */
@@ -27,6 +25,7 @@ void cc_net_reset(cc_machine *m);                       /* forgets what is on it
 bool cc_outbox_push(cc_machine *m, const uint8_t *data, uint32_t size);
 uint64_t cc_outbox_serial(const cc_machine *m);          /* of the frame that is sent next */
 bool cc_outbox_first(const cc_machine *m, struct cc_frame *out);
+bool cc_outbox_at(const cc_machine *m, uint32_t i, struct cc_frame *out);    /* the i-th from the first */
 void cc_outbox_pop(cc_machine *m);
 uint64_t cc_outbox_dropped(const cc_machine *m);        /* frames that found no room */
 /* The fabric queues a frame for arrival at f->vns and arms CC_EV_NET; false if the inbox is full. */
@@ -35,5 +34,12 @@ bool cc_inbox_push(cc_machine *m, const struct cc_frame *f);
 bool cc_inbox_first(const cc_machine *m, struct cc_frame *out);
 void cc_inbox_pop(cc_machine *m);                       /* arms CC_EV_NET for the next one */
 uint32_t cc_inbox_count(const cc_machine *m);
+uint32_t cc_inbox_room(const cc_machine *m);            /* frames that it can still take */
+/* The inbox by place, 0 to count - 1, in an order that any change of it changes.  Returns the frame's number: frames are
+ * numbered as they are queued. */
+uint64_t cc_inbox_at(const cc_machine *m, uint32_t place, struct cc_frame *out);
+void cc_inbox_remove(cc_machine *m, uint32_t place);
+void cc_inbox_move(cc_machine *m, uint32_t place, uint64_t vns);             /* it arrives then */
+void cc_inbox_write(cc_machine *m, uint32_t place, const uint8_t *data);     /* as many bytes as it has */
 
 #endif

@@ -123,12 +123,17 @@ uint64_t cc_outbox_serial(const cc_machine *m)
     return has_boxes(m) ? head_of(m)->serial : 0;
 }
 
+bool cc_outbox_at(const cc_machine *m, uint32_t i, struct cc_frame *out)
+{
+    if (!has_boxes(m) || i >= head_of(m)->out_count)
+        return false;
+    slot_read(m, (head_of(m)->out_first + i) % OUT_SLOTS, out);
+    return true;
+}
+
 bool cc_outbox_first(const cc_machine *m, struct cc_frame *out)
 {
-    if (!has_boxes(m) || head_of(m)->out_count == 0)
-        return false;
-    slot_read(m, head_of(m)->out_first, out);
-    return true;
+    return cc_outbox_at(m, 0, out);
 }
 
 void cc_outbox_pop(cc_machine *m)
@@ -171,11 +176,10 @@ static void sift_up(cc_machine *m, uint32_t i, const struct entry *e)
     entry_write(m, i, e);
 }
 
-/* Put e where a hole at the root may move down among the first n. */
-static void sift_down(cc_machine *m, uint32_t n, const struct entry *e)
+/* Put e where a hole at i may move down among the first n. */
+static void sift_down(cc_machine *m, uint32_t i, uint32_t n, const struct entry *e)
 {
-    uint32_t i = 0;
-    for (uint32_t child = 1; child < n; child = 2 * i + 1) {
+    for (uint32_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
         struct entry c = entry_read(m, child);
         if (child + 1 < n) {
             const struct entry right = entry_read(m, child + 1);
@@ -190,6 +194,19 @@ static void sift_down(cc_machine *m, uint32_t n, const struct entry *e)
         i = child;
     }
     entry_write(m, i, e);
+}
+
+/* Put e into a hole at i of an index of n. */
+static void sift(cc_machine *m, uint32_t i, uint32_t n, const struct entry *e)
+{
+    if (i) {
+        const struct entry parent = entry_read(m, (i - 1) / 2);
+        if (is_before(e, &parent)) {
+            sift_up(m, i, e);
+            return;
+        }
+    }
+    sift_down(m, i, n, e);
 }
 
 static void arm(cc_machine *m)
@@ -232,19 +249,55 @@ bool cc_inbox_first(const cc_machine *m, struct cc_frame *out)
     return true;
 }
 
-void cc_inbox_pop(cc_machine *m)
+void cc_inbox_remove(cc_machine *m, uint32_t place)
 {
     struct head *h = head_to_write(m);
-    const uint32_t slot = entry_read(m, 0).slot;
+    const uint32_t slot = entry_read(m, place).slot, n = --h->in_count;
     h->used[slot / 64] &= ~(UINT64_C(1) << slot % 64);
-    if (--h->in_count) {
-        const struct entry last = entry_read(m, h->in_count);
-        sift_down(m, h->in_count, &last);
+    if (place < n) {
+        const struct entry last = entry_read(m, n);
+        sift(m, place, n, &last);
     }
     arm(m);
+}
+
+void cc_inbox_pop(cc_machine *m)
+{
+    cc_inbox_remove(m, 0);
 }
 
 uint32_t cc_inbox_count(const cc_machine *m)
 {
     return has_boxes(m) ? head_of(m)->in_count : 0;
+}
+
+uint32_t cc_inbox_room(const cc_machine *m)
+{
+    return has_boxes(m) ? IN_SLOTS - head_of(m)->in_count : 0;
+}
+
+/* ---- frames in the inbox that are not the first -------------------------------------------------------------------- */
+uint64_t cc_inbox_at(const cc_machine *m, uint32_t place, struct cc_frame *out)
+{
+    const struct entry e = entry_read(m, place);
+    slot_read(m, OUT_SLOTS + e.slot, out);
+    return e.order;
+}
+
+void cc_inbox_move(cc_machine *m, uint32_t place, uint64_t vns)
+{
+    struct entry e = entry_read(m, place);
+    struct slot *s = cc_aux_will_change(m, CC_AUX_NET, slot_at(OUT_SLOTS + e.slot), offsetof(struct slot, serial));
+    s->vns = e.vns = vns;
+    sift(m, place, head_of(m)->in_count, &e);
+    arm(m);
+}
+
+void cc_inbox_write(cc_machine *m, uint32_t place, const uint8_t *data)
+{
+    const uint32_t slot = OUT_SLOTS + entry_read(m, place).slot;
+    struct cc_frame f;
+    slot_read(m, slot, &f);
+    f.data = data;
+    slot_write(m, slot, &f);
 }

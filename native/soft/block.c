@@ -334,6 +334,11 @@ const cc_op *cc_block_short(cc_cpu *cpu, cc_block *b, int64_t budget)
     budget += b->n;
     if (budget == 0)
         return cc_exit(cpu, pc, 0);
+    /* A write to what is executed is noticed by the block that is registered for it; what led here may be dropped. */
+    if (!b->valid && (b = cc_block_at(cpu, pc)) == NULL)
+        return fetch_fault(cpu, pc, budget);
+    if (b->n <= budget)
+        return enter(cpu, b, budget);
     cc_block *s = cc_block_scratch(cpu, pc, (uint32_t)budget);
     if (!s)
         return fetch_fault(cpu, pc, budget);

@@ -67,7 +67,7 @@ typedef union cc_xmm {
 
 typedef struct cc_st { uint64_t mant; uint16_t sexp; uint16_t pad[3]; } __attribute__((aligned(16))) cc_st;
 
-/* Software TLB entry: page-aligned virtual tags for the three kinds of access (1 = invalid), and host minus guest. */
+/* Software TLB entry: page-aligned virtual tags for the three kinds of access, and host minus guest. */
 typedef struct cc_tlbe { uint64_t rtag, wtag, xtag; uintptr_t addend; } cc_tlbe;
 
 enum { CC_MMU_USER, CC_MMU_KERNEL, CC_MMU_KERNEL_AC, CC_MMU_COUNT };

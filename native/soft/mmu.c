@@ -27,7 +27,7 @@
 #define PF_I 16u
 
 enum { ACC_READ, ACC_WRITE, ACC_EXEC };
-#define TAG_INVALID 1u
+#define TAG_INVALID 0x800u      /* equal to no address that CC_TLB_HIT or SSE_HIT has masked */
 #define EXEC_MAP_BITS 12
 
 #define TABLE_MANY 1u                 /* a leaf table reached through several addresses */
@@ -405,13 +405,15 @@ static bool check_canonical(cc_cpu *cpu, const cc_op *op, uint64_t va)
     return false;
 }
 
-static bool check_alignment(cc_cpu *cpu, uint64_t va, unsigned size)
+/* SDM vol. 3, table 6-2: a non-canonical address is #GP or #SS, however it is aligned. */
+static bool check_alignment(cc_cpu *cpu, const cc_op *op, uint64_t va, unsigned size)
 {
     if (cc_likely(cpu->tlb != cpu->tables->none || cpu->mmu_mode != CC_MMU_USER))
         return true;
     unsigned align = size == 10 ? 8 : size <= 8 ? size : 1;
     if ((align & (align - 1)) == 0 && (va & (align - 1))) {
-        cc_raise_code(cpu, EXC_AC, 0);
+        if (check_canonical(cpu, op, va) && check_canonical(cpu, op, va + align - 1))
+            cc_raise_code(cpu, EXC_AC, 0);
         return false;
     }
     return true;
@@ -496,7 +498,7 @@ static void write_span(cc_cpu *cpu, const cc_op *op, int64_t budget, const cc_wa
 bool cc_mem_read_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va, void *dst, unsigned size)
 {
     cc_watch_span s;
-    if (!check_alignment(cpu, va, size) || !translate_span(cpu, op, va, size, ACC_READ, cpu->mmu_mode, &s))
+    if (!check_alignment(cpu, op, va, size) || !translate_span(cpu, op, va, size, ACC_READ, cpu->mmu_mode, &s))
         return false;
     read_span(cpu, op, budget, &s, dst);
     if (cc_unlikely(cpu->m->watches != NULL))
@@ -509,7 +511,7 @@ bool cc_mem_read_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va,
 bool cc_mem_write_slow(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t va, const void *src, unsigned size)
 {
     cc_watch_span s;
-    if (!check_alignment(cpu, va, size) || !translate_span(cpu, op, va, size, ACC_WRITE, cpu->mmu_mode, &s))
+    if (!check_alignment(cpu, op, va, size) || !translate_span(cpu, op, va, size, ACC_WRITE, cpu->mmu_mode, &s))
         return false;
     write_span(cpu, op, budget, &s, src);
     if (cc_unlikely(cpu->m->watches != NULL))
@@ -523,7 +525,7 @@ bool cc_mem_probe_write(cc_cpu *cpu, const cc_op *op, int64_t budget, uint64_t v
 {
     cc_watch_span s;
     (void)budget;
-    return check_alignment(cpu, va, size) && translate_span(cpu, op, va, size, ACC_WRITE, cpu->mmu_mode, &s);
+    return check_alignment(cpu, op, va, size) && translate_span(cpu, op, va, size, ACC_WRITE, cpu->mmu_mode, &s);
 }
 
 bool cc_sys_read(cc_cpu *cpu, uint64_t va, void *dst, unsigned size)

@@ -151,7 +151,9 @@ static int soft_run(cc_machine *m, uint64_t horizon)
         uint64_t pending = cpu->trap_db;
         if (cc_unlikely(m->watches != NULL))
             cc_watches_begin(cpu);
-        if (cc_unlikely(cpu->shadow || (cpu->rflags & FL_TF) || has_instruction_breakpoints(cpu))) {
+        /* What an interrupt has pushed is dated by the first position behind it: after its handler's first instruction. */
+        const bool staged = cc_unlikely(m->watches != NULL) && m->watches->nstaged;
+        if (cc_unlikely(cpu->shadow || (cpu->rflags & FL_TF) || has_instruction_breakpoints(cpu) || staged)) {
             step_one(cpu);
         } else {
             cpu->rflags &= ~(uint64_t)FL_RF;         /* as every instruction does when it starts */

@@ -127,6 +127,13 @@ static unsigned unwatched(const struct cc_watches *w, uint64_t va, uint64_t gpa,
     return avail;
 }
 
+/* A program is known by its code, whatever process it is in. */
+static bool is_code(const cc_watch *x, const cc_machine *m, uint64_t gpa)
+{
+    const uint64_t room = CC_PAGE_SIZE - (gpa & (CC_PAGE_SIZE - 1)), n = x->code_bytes < room ? x->code_bytes : room;
+    return !n || (cc_in_ram(m, gpa, n) && !memcmp(m->ram + gpa, x->code, n));
+}
+
 /* The op in front of a watched instruction: log that it is about to be executed, or leave before it. */
 static __attribute__((noinline)) bool arrive(cc_cpu *cpu, uint64_t pc, uint64_t instret)
 {
@@ -140,7 +147,7 @@ static __attribute__((noinline)) bool arrive(cc_cpu *cpu, uint64_t pc, uint64_t 
     (void)cc_soft_translate(m, pc, &gpa);
     for (uint32_t i = 0; i < w->n; i++) {
         const cc_watch *x = &w->watch[i];
-        if (!code_watched(x, pc, gpa) || !concerns(x, cpu))
+        if (!code_watched(x, pc, gpa) || !concerns(x, cpu) || !is_code(x, m, gpa))
             continue;
         const cc_watch_hit h = {
             .instret = instret, .vns = cc_vns_at(m, instret), .rip = pc, .address = pc, .gpa = gpa, .va = pc,

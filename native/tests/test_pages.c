@@ -60,8 +60,19 @@ static cc_digest digest_checked(cc_machine *m)
     cc_digest now, scratch;
     cc_digest_now(m, &now);
     cc_digest_from_scratch(m, &scratch);
-    CHECK(same(now, scratch));
+    CHECK(same(now, scratch) && m->dirty_digest.n == 0);
     return now;
+}
+
+/* The pages whose hash is not known are listed, once each. */
+static void unhashed_check(const cc_machine *m)
+{
+    uint64_t marked = 0;
+    for (uint64_t page = 0; page < m->npages; page++)
+        marked += (m->page_flags[page] & CC_PF_DIRTY_DIGEST) != 0;
+    CHECK(marked == m->dirty_digest.n);
+    for (uint32_t i = 0; i < m->dirty_digest.n; i++)
+        CHECK(m->page_flags[m->dirty_digest.page[i]] & CC_PF_DIRTY_DIGEST);
 }
 
 /* ---- the store, looked at from outside: what the roots reach, how often, and what that costs --------------------- */
@@ -79,23 +90,24 @@ static void census_page(struct census *c, cc_pageh h)
     if (!h || c->page[h]++)
         return;
     const struct cc_page *p = cc_page(c->s, h);
-    c->bytes += cc_object_bytes(c->s, CC_SLAB_PAGE) + cc_object_bytes(c->s, p->slab);
-    if (p->slab == CC_SLAB_FRAME)
+    c->bytes += cc_object_bytes(c->s, CC_SLAB_PAGE) + cc_object_bytes(c->s, cc_page_slab(p));
+    if (cc_page_slab(p) == CC_SLAB_FRAME)
         return;
-    if (p->slab == CC_SLAB_LENT) {     /* with a frame in reserve, and a reference to what it replaced */
+    if (cc_page_slab(p) == CC_SLAB_LENT) {     /* with a frame in reserve, and a reference to what it replaced */
         const struct cc_lent *l = cc_item(c->s, CC_SLAB_LENT, p->loc);
         c->bytes += cc_object_bytes(c->s, CC_SLAB_FRAME);
-        CHECK(!l->like || cc_page(c->s, l->like)->slab != CC_SLAB_LENT);
+        CHECK(!l->like || cc_page_slab(cc_page(c->s, l->like)) != CC_SLAB_LENT);
         census_page(c, l->like);
         return;
     }
     cc_pageh base;                     /* a difference begins with its base, which is kept whole */
-    memcpy(&base, cc_item(c->s, p->slab, p->loc), sizeof base);
-    CHECK(!base || cc_page(c->s, base)->slab == CC_SLAB_FRAME);
+    memcpy(&base, cc_item(c->s, cc_page_slab(p), p->loc), sizeof base);
+    CHECK(!base || cc_page_slab(cc_page(c->s, base)) == CC_SLAB_FRAME);
     census_page(c, base);
 }
 
-static void census_tree(struct census *c, cc_nodeh h, uint32_t levels)
+/* pruned: an empty subtree has no node; in a machine's own tree there may be some until the next snapshot. */
+static void census_tree(struct census *c, cc_nodeh h, uint32_t levels, bool pruned)
 {
     CHECK(h < CENSUS_MAX);
     if (!h || c->node[h]++)
@@ -106,11 +118,11 @@ static void census_tree(struct census *c, cc_nodeh h, uint32_t levels)
         const uint32_t child = cc_node(c->s, h)[i];
         any |= child;
         if (levels > 1)
-            census_tree(c, child, levels - 1);
+            census_tree(c, child, levels - 1, pruned);
         else
             census_page(c, child);
     }
-    CHECK(any);                        /* an empty subtree has no node */
+    CHECK(any || !pruned);
 }
 
 /* Every count is the number of references, and the bytes held are those of what is reached: nothing leaks. */
@@ -118,18 +130,18 @@ static void census_check(const cc_store *s, cc_machine *const *m, unsigned machi
 {
     struct census c = {s, calloc(CENSUS_MAX, sizeof(uint32_t)), calloc(CENSUS_MAX, sizeof(uint32_t)), 0};
     CHECK(c.node && c.page);
-    for (unsigned i = 0; i < machines; i++) {
-        census_tree(&c, m[i]->pagemap->root, m[i]->pagemap->levels);
-        for (unsigned k = 0; k < CC_STATE_PAGES; k++)
-            census_page(&c, m[i]->pagemap->state[k]);
-    }
     for (unsigned i = 0; i < n; i++) {
         if (!v[i].snap)
             continue;
         c.bytes += sizeof *v[i].snap;
-        census_tree(&c, v[i].snap->root, v[i].snap->levels);
+        census_tree(&c, v[i].snap->root, v[i].snap->levels, true);
         for (unsigned k = 0; k < CC_STATE_PAGES; k++)
             census_page(&c, v[i].snap->state[k]);
+    }
+    for (unsigned i = 0; i < machines; i++) {
+        census_tree(&c, m[i]->pagemap->root, m[i]->pagemap->levels, false);
+        for (unsigned k = 0; k < CC_STATE_PAGES; k++)
+            census_page(&c, m[i]->pagemap->state[k]);
     }
     CHECK(c.bytes == cc_store_bytes(s));
     for (uint32_t h = 0; h < CENSUS_MAX; h++) {
@@ -209,6 +221,9 @@ static void live(cc_machine *m, uint64_t *r)
 static void saved_free(struct saved *v)
 {
     const uint64_t before = cc_store_bytes(v->snap->store);
+    cc_digest d;
+    cc_snapshot_digest(v->snap, &d);
+    CHECK(same(d, v->digest));
     const uint64_t exclusive = cc_snapshot_exclusive_bytes(v->snap);
     cc_store *s = v->snap->store;
     cc_snapshot_free(v->snap);
@@ -217,27 +232,36 @@ static void saved_free(struct saved *v)
     *v = (struct saved){0};
 }
 
-static void saved_take(cc_machine *m, struct saved *v)
+/* Nobody need ask for a digest: hashes are computed when one does, of the machine before or after, or of the snapshot. */
+static void saved_take(cc_machine *m, struct saved *v, uint64_t *r)
 {
+    const uint64_t asked = rnd(r) % 8;
+    cc_digest d;
+    if (asked & 1)
+        digest_checked(m);
     CHECK(cc_snapshot_take(m, &v->snap) == CC_OK);
     CHECK(cc_dirty_pages(m) == 0);
+    unhashed_check(m);
     model_save(m, &v->model);
-    v->digest = digest_checked(m);
-    cc_digest d;
-    cc_snapshot_digest(v->snap, &d);
-    CHECK(same(d, v->digest));
+    cc_digest_from_scratch(m, &v->digest);
+    if (asked & 2) {
+        cc_snapshot_digest(v->snap, &d);
+        CHECK(same(d, v->digest));
+    }
+    if (asked & 4)
+        CHECK(same(digest_checked(m), v->digest));
     CHECK(cc_snapshot_instret(v->snap) == m->instret && cc_snapshot_vns(v->snap) == cc_now(m));
 }
 
-static void saved_restore(cc_machine *m, const struct saved *v)
+static void saved_restore(cc_machine *m, const struct saved *v, uint64_t *r)
 {
     CHECK(cc_snapshot_restore(m, v->snap) == CC_OK);
     model_check(m, &v->model);
     fake_check_watches(m);
-    CHECK(cc_dirty_pages(m) == 0 && m->dirty_digest.n == 0);
-    cc_digest d;
-    cc_digest_now(m, &d);
-    CHECK(same(d, v->digest));
+    CHECK(cc_dirty_pages(m) == 0);
+    unhashed_check(m);
+    if (rnd(r) % 2)
+        CHECK(same(digest_checked(m), v->digest));
 }
 
 /* Two machines of the same configuration sharing a store: snapshots of one are restored on the other. */
@@ -255,9 +279,9 @@ static void test_random(uint64_t npages, bool logged, uint64_t seed, unsigned st
         switch (rnd(&r) % 8) {
         case 0: case 1: case 2:
             if (!w->snap)
-                saved_take(k, w);
+                saved_take(k, w, &r);
             else
-                saved_restore(k, w);
+                saved_restore(k, w, &r);
             break;
         case 3:
             if (w->snap)
@@ -265,6 +289,9 @@ static void test_random(uint64_t npages, bool logged, uint64_t seed, unsigned st
             break;
         case 4:
             digest_checked(k);
+            break;
+        case 5:
+            cc_pagemap_reclaim(k);
             break;
         default:
             break;
@@ -275,7 +302,7 @@ static void test_random(uint64_t npages, bool logged, uint64_t seed, unsigned st
     census_check(s, m, MACHINES, v, SNAPSHOTS);
     for (unsigned i = 0; i < SNAPSHOTS; i++)
         if (v[i].snap)
-            saved_restore(m[i % MACHINES], &v[i]);
+            saved_restore(m[i % MACHINES], &v[i], &r);
     fake_free(m[0]);
     for (unsigned i = 0; i < SNAPSHOTS; i++)
         if (v[i].snap)
@@ -333,24 +360,24 @@ static void test_lending(void)
     cc_pageh h[4];
     for (unsigned i = 0; i < 4; i++) {
         h[i] = cc_tree_find(s, a->root, a->levels, 10 + i);
-        CHECK(cc_page(s, h[i])->slab == CC_SLAB_LENT && (m->page_flags[10 + i] & CC_PF_LENT));
+        CHECK(cc_page_slab(cc_page(s, h[i])) == CC_SLAB_LENT && (m->page_flags[10 + i] & CC_PF_LENT));
     }
     /* Charged as if it were whole, then as what it is. */
     const uint64_t held = cc_store_bytes(s);
     fake_write(m, 10)[7] = 1;
-    CHECK(cc_page(s, h[0])->slab == CC_SLAB_FRAME && !(m->page_flags[10] & CC_PF_LENT));
+    CHECK(cc_page_slab(cc_page(s, h[0])) == CC_SLAB_FRAME && !(m->page_flags[10] & CC_PF_LENT));
     CHECK(cc_store_bytes(s) == held - sizeof(struct cc_lent));
     CHECK(cc_snapshot_take(m, &b) == CC_OK);
     const cc_pageh word = cc_tree_find(s, b->root, b->levels, 10);
-    CHECK(word != h[0] && cc_page(s, word)->slab == CC_SLAB_LENT);
-    CHECK(cc_tree_find(s, b->root, b->levels, 11) == h[1] && cc_page(s, h[1])->slab == CC_SLAB_LENT);
+    CHECK(word != h[0] && cc_page_slab(cc_page(s, word)) == CC_SLAB_LENT);
+    CHECK(cc_tree_find(s, b->root, b->levels, 11) == h[1] && cc_page_slab(cc_page(s, h[1])) == CC_SLAB_LENT);
     const uint64_t lent = cc_store_bytes(s);
     fake_write(m, 10)[8] = 1;
-    CHECK(cc_page(s, word)->slab == CC_SLAB_DIFF);
+    CHECK(cc_page_slab(cc_page(s, word)) == CC_SLAB_DIFF);
     CHECK(cc_store_bytes(s) == lent - sizeof(struct cc_lent) - CC_PAGE_SIZE + 128);
     /* Another machine reads it while it is lent, and the lender writes afterwards. */
     CHECK(cc_snapshot_restore(other, a) == CC_OK);
-    CHECK(cc_page(s, h[1])->slab == CC_SLAB_FRAME && (m->page_flags[11] & CC_PF_LENT));
+    CHECK(cc_page_slab(cc_page(s, h[1])) == CC_SLAB_FRAME && (m->page_flags[11] & CC_PF_LENT));
     fake_write(m, 11)[0] = 99;
     CHECK(other->ram[10 * CC_PAGE_SIZE + 7] == 10 && other->ram[11 * CC_PAGE_SIZE] == 11);
     /* The lender goes back over pages that it has lent. */
@@ -364,9 +391,9 @@ static void test_lending(void)
     cc_snapshot *d;
     CHECK(cc_snapshot_take(m, &d) == CC_OK);
     const cc_pageh last = cc_tree_find(s, d->root, d->levels, 30);
-    CHECK(cc_page(s, last)->slab == CC_SLAB_LENT);
+    CHECK(cc_page_slab(cc_page(s, last)) == CC_SLAB_LENT);
     fake_free(m);
-    CHECK(cc_page(s, last)->slab == CC_SLAB_FRAME);
+    CHECK(cc_page_slab(cc_page(s, last)) == CC_SLAB_FRAME);
     CHECK(cc_snapshot_restore(other, d) == CC_OK && other->ram[30 * CC_PAGE_SIZE + 4095] == 30);
     cc_snapshot *all[] = {empty, a, b, c, d};
     for (unsigned i = 0; i < 5; i++)
@@ -469,6 +496,7 @@ static void test_watch_kept(void)
     cc_snapshot *a;
     memset(fake_write(m, 9), 0x90, CC_PAGE_SIZE);
     CHECK(cc_snapshot_take(m, &a) == CC_OK);
+    digest_checked(m);
     fake_write(m, 9)[0] = 1;
     fake_write(m, 9)[0] = 0x90;
     fake_write(m, 10)[0] = 1;
@@ -490,7 +518,9 @@ static void test_hash_collision(void)
     cc_snapshot *a, *b;
     memset(fake_write(m, 7), 1, CC_PAGE_SIZE);
     CHECK(cc_snapshot_take(m, &a) == CC_OK);
+    digest_checked(m);
     memset(fake_write(m, 7), 2, CC_PAGE_SIZE);
+    digest_checked(m);                                 /* only a known hash is ever compared */
     const cc_pageh old = cc_tree_find(s, a->root, a->levels, 7);
     ((struct cc_page *)cc_item(s, CC_SLAB_PAGE, old))->hash = cc_hash_page(m->ram + 7 * CC_PAGE_SIZE);
     CHECK(cc_snapshot_take(m, &b) == CC_OK);
@@ -520,7 +550,7 @@ static void test_budget(bool logged)
     cc_snapshot *second = NULL;
     uint64_t r = 5;
     scribble_some(m, &r, 300);
-    saved_take(m, &first);
+    saved_take(m, &first, &r);
     scribble_some(m, &r, 200);
     struct model now;
     model_save(m, &now);
@@ -551,7 +581,7 @@ static void test_budget(bool logged)
     CHECK(cc_snapshot_take(m, &second) == CC_OK);      /* nothing dirty: always possible, but for its own size */
     cc_snapshot_free(second);
     free(now.ram);
-    saved_restore(m, &first);
+    saved_restore(m, &first, &r);
     saved_free(&first);
     fake_free(m);
     CHECK(cc_store_bytes(s) == 0);
@@ -566,7 +596,7 @@ static void test_no_memory(void)
     struct saved first = {0};
     uint64_t r = 11;
     scribble_some(m, &r, 20);
-    saved_take(m, &first);
+    saved_take(m, &first, &r);
     uint32_t was[CC_SLAB_COUNT];
     for (unsigned k = 0; k < CC_SLAB_COUNT; k++) {
         was[k] = s->slab[k].chunks_max;
@@ -587,15 +617,15 @@ static void test_no_memory(void)
     for (unsigned k = 0; k < CC_SLAB_COUNT; k++)
         s->slab[k].chunks_max = was[k];
     struct saved second = {0};
-    saved_take(m, &second);
-    saved_restore(m, &first);
-    saved_restore(m, &second);
+    saved_take(m, &second, &r);
+    saved_restore(m, &first, &r);
+    saved_restore(m, &second, &r);
     saved_free(&first);
     /* Memory goes back to the host: only one spare chunk of a kind is kept. */
     fake_write(m, 0)[0]++;
     for (uint64_t p = 0; p < 4096; p++)
         memset(fake_write(m, p), 0, CC_PAGE_SIZE);
-    saved_take(m, &first);
+    saved_take(m, &first, &r);
     saved_free(&second);
     unsigned mapped = 0;
     for (uint32_t c = 0; c < s->slab[CC_SLAB_FRAME].chunks; c++)
@@ -630,14 +660,14 @@ static void *work(void *arg)
     for (unsigned i = 0; i < w->steps; i++) {
         live(m, &r);
         if (!own.snap)
-            saved_take(m, &own);
+            saved_take(m, &own, &r);
         pthread_mutex_lock(&mailbox.lock);
         struct saved *slot = &mailbox.v[rnd(&r) % MAILBOX], other = *slot;
         *slot = own;
         pthread_mutex_unlock(&mailbox.lock);
         own = other;
         if (own.snap)
-            saved_restore(m, &own);
+            saved_restore(m, &own, &r);
         if (own.snap && rnd(&r) % 3 == 0) {
             cc_snapshot_exclusive_bytes(own.snap);
             cc_snapshot_free(own.snap);

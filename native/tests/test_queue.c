@@ -90,6 +90,62 @@ static void inbox_is_ordered_by_arrival_then_queueing(void)
     cc_machine_free(m);
 }
 
+static uint32_t place_of(const cc_machine *m, uint64_t number)
+{
+    struct cc_frame f;
+    for (uint32_t i = 0; i < cc_inbox_count(m); i++)
+        if (cc_inbox_at(m, i, &f) == number)
+            return i;
+    CHECK(!"it is there");
+    return 0;
+}
+
+static void any_frame_of_the_inbox_can_be_moved_changed_and_removed(void)
+{
+    static struct sent model[200];
+    cc_machine *m = with_boxes(0);
+    uint64_t seed = 3, order = 0;
+    uint32_t n = 0;
+    uint8_t data[CC_FRAME_BYTES_MAX];
+    struct cc_frame f;
+    for (unsigned step = 0; step < 40000; step++) {
+        const uint64_t r = rnd(&seed);
+        struct sent *s = &model[n ? (r >> 8) % n : 0];
+        if (n < 200 && r % 4 == 0) {
+            s = &model[n++];
+            *s = (struct sent){.vns = r >> 8 & 255, .order = order++, .salt = step, .size = 14 + step % 60};
+            fill(data, s->size, s->salt);
+            f = (struct cc_frame){.vns = s->vns, .serial = s->salt, .src = 7, .size = s->size, .data = data};
+            CHECK(cc_inbox_push(m, &f));
+        } else if (n && r % 4 == 1) {
+            s->vns = r >> 20 & 255;
+            cc_inbox_move(m, place_of(m, s->order), s->vns);
+        } else if (n && r % 4 == 2) {
+            s->salt = step + 1000000;
+            fill(data, s->size, s->salt);
+            cc_inbox_write(m, place_of(m, s->order), data);
+        } else if (n) {
+            cc_inbox_remove(m, place_of(m, s->order));
+            *s = model[--n];
+        }
+        uint32_t first = 0;
+        for (uint32_t i = 1; i < n; i++)
+            if (model[i].vns < model[first].vns
+                || (model[i].vns == model[first].vns && model[i].order < model[first].order))
+                first = i;
+        CHECK_EQ(cc_inbox_count(m), n);
+        CHECK_EQ(cc_inbox_first(m, &f), n != 0);
+        CHECK_EQ(m->dev.ev_at[CC_EV_NET], n ? model[first].vns : CC_NEVER);
+        if (n) {
+            CHECK_EQ(f.vns, model[first].vns);
+            fill(data, f.size, model[first].salt);
+            CHECK(f.size == model[first].size && memcmp(data, f.data, f.size) == 0);
+        }
+    }
+    CHECK_EQ(cc_inbox_room(m), 3008 - n);
+    cc_machine_free(m);
+}
+
 static void boxes_are_part_of_snapshots_and_digest(void)
 {
     cc_machine *m = with_boxes(0);
@@ -140,7 +196,7 @@ static void without_a_network_device_there_are_no_boxes(void)
     struct cc_frame f = {.size = 14, .data = (const uint8_t *)"01234567890123"};
     CHECK(!cc_outbox_push(m, f.data, f.size) && !cc_inbox_push(m, &f));
     CHECK(!cc_outbox_first(m, &f) && !cc_inbox_first(m, &f));
-    CHECK_EQ(cc_inbox_count(m) + cc_outbox_dropped(m), 0);
+    CHECK_EQ(cc_inbox_count(m) + cc_inbox_room(m) + cc_outbox_dropped(m), 0);
     cc_net_reset(m);
     cc_machine_free(m);
 }
@@ -149,6 +205,7 @@ int main(void)
 {
     RUN(outbox_is_a_queue);
     RUN(inbox_is_ordered_by_arrival_then_queueing);
+    RUN(any_frame_of_the_inbox_can_be_moved_changed_and_removed);
     RUN(boxes_are_part_of_snapshots_and_digest);
     RUN(little_traffic_touches_few_pages);
     RUN(without_a_network_device_there_are_no_boxes);

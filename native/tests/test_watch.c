@@ -192,15 +192,50 @@ static void a_run_that_begins_at_a_breakpoint_executes_it(void)
     cc_machine_free(m);
 }
 
+/* A breakpoint that knows the code there stops at it and at no other code. */
+static void a_breakpoint_may_know_its_code(void)
+{
+    cc_machine *m = new_guest(8);
+    const uint64_t at = CODE + (uint64_t)(guest_store - guest_begin);
+    cc_watch w = watch(CC_WATCH_EXECUTE, at, 1);
+    w.code_bytes = CC_WATCH_CODE_MAX;
+    memcpy(w.code, guest_store, CC_WATCH_CODE_MAX);
+    CHECK(cc_watches_set(m, &w, 1) == CC_OK);
+    const cc_stop stop = run(m, INSNS, CC_AT_WATCH);
+    CHECK(stop.kind == CC_STOP_WATCH && rip_of(m) == at);
+    w.code[CC_WATCH_CODE_MAX - 1] ^= 1;
+    CHECK(cc_watches_set(m, &w, 1) == CC_OK);
+    CHECK(run(m, INSNS, CC_AT_WATCH).kind == CC_STOP_INSTRET);
+    w.code_bytes--;
+    CHECK(cc_watches_set(m, &w, 1) == CC_OK);
+    CHECK(run(m, 2 * INSNS, CC_AT_WATCH).kind == CC_STOP_WATCH);
+    /* Of an instruction at the end of a page what is in the page is compared. */
+    static const uint8_t nops[CC_WATCH_CODE_MAX] = {[0 ... CC_WATCH_CODE_MAX - 1] = 0x90};
+    cc_regs r;
+    CHECK(cc_write_phys(m, CODE + 0x1ff8, nops, sizeof nops) == CC_OK);
+    cc_get_regs(m, &r);
+    r.rip = CODE + 0x1ff8;
+    CHECK(cc_set_regs(m, &r) == CC_OK);
+    w = watch(CC_WATCH_EXECUTE, CODE + 0x1ffa, 1);
+    w.code_bytes = CC_WATCH_CODE_MAX;
+    memset(w.code, 0x90, 6);
+    CHECK(cc_watches_set(m, &w, 1) == CC_OK);
+    CHECK(run(m, cc_instret(m) + 8, CC_AT_WATCH).kind == CC_STOP_WATCH && rip_of(m) == CODE + 0x1ffa);
+    cc_machine_free(m);
+}
+
 static void bad_lists_change_nothing(void)
 {
     cc_machine *m = new_guest(8);
     const cc_watch good = watch(CC_WATCH_WRITE, DATA, 8);
     cc_watch bad[] = {watch(0, DATA, 8), watch(64, DATA, 8), watch(CC_WATCH_WRITE, DATA, 0),
-                      watch(CC_WATCH_WRITE | CC_WATCH_SENT, DATA, 8), watch(CC_WATCH_WRITE, DATA, 8)};
+                      watch(CC_WATCH_WRITE | CC_WATCH_SENT, DATA, 8), watch(CC_WATCH_WRITE, DATA, 8),
+                      watch(CC_WATCH_WRITE, DATA, 8), watch(CC_WATCH_EXECUTE, DATA, 8)};
     bad[4].flags = CC_WATCH_OUTSIDE;
+    bad[5].code_bytes = 1;
+    bad[6].code_bytes = CC_WATCH_CODE_MAX + 1;
     CHECK(cc_watches_set(m, &good, 1) == CC_OK);
-    for (unsigned i = 0; i < 5; i++)
+    for (unsigned i = 0; i < 7; i++)
         CHECK(cc_watches_set(m, &bad[i], 1) == CC_EINVAL);
     CHECK(cc_watches_set(m, &good, CC_WATCHES_MAX + 1) == CC_EINVAL);
     CHECK(run(m, INSNS, CC_AT_WATCH).kind == CC_STOP_WATCH);
@@ -217,6 +252,7 @@ int main(void)
     RUN(the_log_depends_on_the_guest_alone);
     RUN(a_full_log_keeps_the_oldest_and_the_newest);
     RUN(a_run_that_begins_at_a_breakpoint_executes_it);
+    RUN(a_breakpoint_may_know_its_code);
     RUN(bad_lists_change_nothing);
     cc_store_free(store);
     return 0;

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
+from typing import TYPE_CHECKING
 
 import pytest
 from figures import median, ms, percentile, show_table
 
+from cc_tui.opening import open_recorded, open_session
+from cc_tui.options import LaunchOptions
 from chaoscontrol.cluster import SimulationController
 from chaoscontrol.debug import Breakpoint, Debugger, Watchpoint
 from chaoscontrol.oracle import PropertyOracle
@@ -15,10 +18,15 @@ from chaoscontrol.scenario import load_scenario
 from chaoscontrol.timetravel import ClusterWitness, Multiverse, Position
 from chaoscontrol.trial import simulation_config
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SECOND = 1_000_000_000
 END_NS = 60 * SECOND
 PLACES = 100
 STEPS = 100
+LONG_NS = 300 * SECOND
+BUDGETS_MIB = (2048, 192, 128)
 
 pytestmark = pytest.mark.bench
 
@@ -71,3 +79,51 @@ def test_moves_on_a_virtual_minute_of_raft() -> None:
         assert seek < 0.250
         assert step < 0.100
         assert search < 3.0
+
+
+def test_seeks_in_a_recording_just_opened(tmp_path: Path) -> None:
+    """Nothing of it has been lived through: the first jumps are as long as the way there, unless it has been read."""
+    path = str(tmp_path / "raft.ccrec")
+    options = LaunchOptions(scenario="raft", seed=1, record=path, given=("seed", "record"))
+    with open_session(options, clock=monotonic, attended=False).session as session:
+        session.execute("step 60s")
+    rows: list[tuple[str, ...]] = []
+    for reads in (False, True):
+        with open_recorded(path, attended=True, reads_ahead=reads).session as session:
+            begun = perf_counter()
+            while not session.has_read_ahead:
+                sleep(0.1)
+            read_s = perf_counter() - begun
+            draw = Stream(3, "places")
+            times: list[float] = []
+            for _ in range(PLACES):
+                at = int.from_bytes(draw.read(8), "little") % END_NS
+                begun = perf_counter()
+                session.execute(f"goto {at}ns")
+                times.append(perf_counter() - begun)
+            figures = (ms(median(times)), ms(percentile(times, 0.95)), ms(max(times)))
+            rows.append((f"after {read_s:.1f} s of rest", *figures))
+    show_table("Random moments of a recording of 60 virtual seconds", ("what", "median", "p95", "max"), rows)
+    assert percentile(times, 0.95) < 0.250
+
+
+def test_seeks_in_a_long_history_with_little_memory() -> None:
+    """Thinning answers for memory: what it leaves is a longer way forward, not a jump that fails."""
+    rows: list[tuple[str, ...]] = []
+    for mib in BUDGETS_MIB:
+        with SimulationController(simulation_config(load_scenario("raft"), seed=1)) as cluster:
+            witness = ClusterWitness(cluster, PropertyOracle(()))
+            multiverse = Multiverse(cluster, witness, budget_bytes=mib << 20)
+            multiverse.run_to(LONG_NS)
+            held = cluster.store.bytes_held
+            draw = Stream(2, "places")
+            times: list[float] = []
+            for _ in range(PLACES):
+                at = int.from_bytes(draw.read(8), "little") % LONG_NS
+                begun = perf_counter()
+                multiverse.goto_time(at)
+                times.append(perf_counter() - begun)
+            figures = (ms(median(times)), ms(percentile(times, 0.95)), ms(max(times)))
+            rows.append((f"{mib} MiB", f"{held >> 20} MiB", *figures))
+            assert held <= (mib << 20) * 1.01, "pages that are lent are counted when they are written to"
+    show_table("Random moments of 300 virtual seconds of Raft", ("budget", "held", "median", "p95", "max"), rows)

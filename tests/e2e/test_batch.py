@@ -21,6 +21,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from toys.crashes import with_small_files
 
 SCRIPT = Path(sys.executable).with_name("cc-tui")
 PROBE = """
@@ -203,6 +204,34 @@ def test_every_bug_has_a_recording_that_shows_it_again(scenarios: dict[str, str]
         assert (again.returncode, again.stderr) == (0, ""), again
         assert "FAILED main vm" in again.stdout and "console never says 'NMI received'" in again.stdout
         assert path.stat().st_size < 100_000
+
+
+def test_a_full_disk_costs_the_files_and_not_what_was_found(scenarios: dict[str, str], tmp_path: Path) -> None:
+    """Found by a search on a full disk: its summary was not printed, and the failure not in it."""
+    asked = [
+        "--scenario",
+        scenarios["fails"],
+        "--stop-after",
+        "2",
+        "--output",
+        str(tmp_path),
+        "--workers",
+        "1",
+        "--json",
+    ]
+    done = subprocess.run(
+        with_small_files(500, command(*asked)),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3, done
+    found = json.loads(done.stdout)
+    assert len(found["failures"]) == found["failing_branches"] == 2
+    assert all(failure["file"] is None for failure in found["failures"])
+    said = [line for line in done.stderr.splitlines() if line.startswith("cc-tui: error: ")]
+    assert sum("cannot be kept: " in line for line in said) == 2
+    assert sum("cannot be recorded: " in line for line in said) == 2
+    assert said[-1].endswith("summary.json: cannot be written: File too large")
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- again -----------------------------------------------------------------------------------------------------------
@@ -397,7 +426,7 @@ def test_progress_on_a_terminal_is_one_line(scenarios: dict[str, str], tmp_path:
         (["--scenario", "raft", "--time", "0s"], "--time cannot be 0; give more, as 600s"),
         (["--scenario", "raft", "--time", "10"], "'10' is not a time; write it as 5s"),
         (["--scenario", "raft", "--vms", "0"], "a cluster of 0 machines; give 1 to 256"),
-        (["--scenario", "raft", "--quantum", "1ns"], "a tick of 1 ns; give at least 1000 ns"),
+        (["--scenario", "raft", "--quantum", "1ns"], "a tick of 1 ns; give 1us to 1000s"),
         (["--scenario", "raft", "--kernel", "vmlinux"], "--kernel cannot be given with a scenario"),
         (["--scenario", "raft", "--output", "/dev/null/x"], "/dev/null/x: Not a directory; give --output a directory"),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import struct
 import subprocess
@@ -114,6 +115,9 @@ def test_an_initramfs_that_cannot_be(tmp_path: Path, guests: dict[str, str]) -> 
         (["--max-instructions", "few"], "'few' is not a count"),
         (["--cmdline", "x" * 3000], "has 3000 characters, the kernel reads 2047"),
         (["--until", "x" * 300], "a console pattern of 300 bytes"),
+        (["--until", ""], "a console pattern of 0 bytes; give 1 to 255 bytes"),
+        (["--quantum", "999ns"], "a tick of 999 ns; give 1us to 1000s"),
+        (["--quantum", "1001s"], "a tick of 1001000000000 ns; give 1us to 1000s"),
         (["--vcpu", "quantum"], "'quantum' is not one of 'soft', 'kvm'"),
         (["--nonsense"], "No such option"),
     ],
@@ -222,3 +226,78 @@ def test_help_has_examples_and_the_exit_codes() -> None:
     assert done.returncode == 0
     assert "Examples:" in done.stdout and "Exit codes:" in done.stdout
     assert cc_tui("--version").stdout.startswith("cc-tui 0.")
+
+
+@pytest.mark.parametrize(
+    ("closed", "said"), [("<&-", b"closed"), (">&-", b""), ("2>&-", b"closed"), (">&- 2>&- <&-", b"")]
+)
+def test_streams_that_are_closed_from_the_start_are_empty(closed: str, said: bytes) -> None:
+    recording = ROOT / "recordings" / "raft-election.ccrec"
+    for command in ("info", "repl"):
+        line = f"exec {shlex.quote(sys.executable)} -m cc_tui {command} {shlex.quote(str(recording))} {closed}"
+        done = subprocess.run(
+            ["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert (said in done.stdout) if command == "info" else (done.stdout == b"")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", b"\\xe9\\udcff.ccrec"), ("utf-8:strict", b"\xc3\xa9\\udcff.ccrec")]
+)
+def test_what_a_locale_has_no_character_for_is_escaped(tmp_path: Path, encoding: str, shown: bytes) -> None:
+    path = tmp_path / os.fsdecode(b"\xc3\xa9\xff.ccrec")
+    path.write_bytes((ROOT / "recordings" / "raft-election.ccrec").read_bytes())
+    command = [sys.executable, "-X", "utf8=1", "-m", "cc_tui", "info", path]
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, env=env, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert shown in done.stdout
+
+
+ELECTION = str(ROOT / "recordings" / "raft-election.ccrec")
+
+
+@pytest.mark.parametrize("command", ["events", "export"])
+def test_a_span_that_ends_before_it_begins_is_a_mistake(command: str) -> None:
+    done = cc_tui(command, ELECTION, "--from", "2s", "--to", "1.5s")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "cc-tui: error: --from 2.000000000 s is after --to 1.500000000 s; exchange them\n"
+
+
+def test_a_window_of_no_time_is_a_mistake() -> None:
+    done = cc_tui("triage", ELECTION, "--window", "0s")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "cc-tui: error: --window of 0 holds no messages; give a time, as 2s\n"
+
+
+def test_a_moment_that_is_none_of_the_recording_is_not_blamed_on_the_replay(tmp_path: Path) -> None:
+    (tmp_path / "mark.cc").write_text("goto 0.5s\nmark x\n")
+    said = cc_tui("--script", str(tmp_path / "mark.cc"), ELECTION).stderr.strip()
+    moment = said.removeprefix("mark x: ")
+    assert cc_tui("replay", ELECTION, "--checkpoint", moment).returncode == 0
+    wrong = moment[:-1] + ("1" if moment[-1] == "0" else "0")
+    done = cc_tui("replay", ELECTION, "--checkpoint", wrong)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"cc-tui: error: no moment of this recording: {wrong}; it has {moment}\n"
+
+
+def test_a_path_of_several_lines_is_shown_in_one(tmp_path: Path) -> None:
+    path = tmp_path / "a\nb\x1b[1m.ccrec"
+    path.write_bytes(Path(ELECTION).read_bytes())
+    for command in ("info", "replay"):
+        done = cc_tui(command, str(path))
+        assert done.returncode == 0
+        assert f"{tmp_path}/a\\nb\\x1b[1m.ccrec: " in done.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize(("ends", "code"), [("", 3), ("raise diagnostics.ExitError(1)", 3)])
+def test_a_full_disk_behind_stdout_is_named(ends: str, code: int) -> None:
+    program = f"from cc_tui import diagnostics\ndef main():\n    print('x')\n    {ends or 'pass'}\n"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", f"{program}raise SystemExit(diagnostics.run(main))"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=env, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "cc-tui: error: standard output: No space left on device\n")

@@ -123,13 +123,29 @@ def test_edits_make_a_branch_and_leave_the_history(gdb: Gdb) -> None:
     assert "is for cc-tui's own interface" in printed
 
 
+def test_branches_are_named_noted_and_deleted_by_monitor_commands(gdb: Gdb) -> None:
+    printed = gdb(
+        "set $rax = 1", "monitor annotate \"rax was one\"", "monitor rename-branch b1 edited", "monitor where",
+        "monitor delete-branch edited", "monitor goto main@1.5s", "monitor mark before",
+        "monitor annotate before the write comes next", "monitor marks", "monitor delete-branch edited",
+        "monitor goto b1", "monitor branches", at="1.5s",
+    )  # fmt: skip
+    assert "* edited, to 1.5" in printed
+    assert re.search(r"^\* edited, to 1\.5\d+ s: rax was one$", printed, re.MULTILINE)
+    assert "branch 'edited' is the one that the cursor is on; go to another branch first" in printed
+    assert re.search(r"^before main@1\.5\S+: the write comes next$", printed, re.MULTILINE)
+    assert "deleted branch edited; " in printed
+    assert "branch 'b1' was deleted; branches: main" in printed
+    assert re.findall(r"^[* ] (\w+)(?:,| from| to)", printed.split("was deleted")[1], re.MULTILINE) == ["main"]
+
+
 def test_the_state_of_the_cpu(gdb: Gdb) -> None:
     printed = gdb(
         "info registers cr0 cr3 cr4 efer gs_base eflags mxcsr st0 xmm0", "x/2i $rip", "info threads",
         "find &linux_banner, +64, 'L', 'i', 'n', 'u', 'x'", "print (char *)&linux_banner",
     )  # fmt: skip
     assert re.search(r"^cr0 +0x80050033", printed, re.MULTILINE)
-    assert re.search(r"^efer +0x[0-9a-f]*d01", printed, re.MULTILINE)
+    assert re.search(r"^efer +0x[0-9a-f]*d01 +\[ SCE LME LMA NXE \]", printed, re.MULTILINE)
     assert "[ PF ZF IF ]" in printed or re.search(r"^eflags +0x[0-9a-f]+ +\[.*IF", printed, re.MULTILINE)
     assert "1 pattern found" in printed
     assert "Linux version 6.1" in printed

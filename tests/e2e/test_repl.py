@@ -1,6 +1,8 @@
 """The REPL in a real terminal (tmux): prompt, completion, history, more lines, cancelling, leaving."""
 
+import os
 import re
+import signal
 
 import pytest
 from e2e.test_tmux import Screen, missing
@@ -60,7 +62,7 @@ def test_a_session_at_the_terminal(open_screen, tmp_path):
 
     # ctrl+c cancels what is under way and says where that leaves the cursor; at the prompt it gives the line up.
     say(screen, "expect never within 10000s")
-    screen.wait(r"expect never within 10000s: at \d+\.\d+ s, .*ctrl\+c cancels")
+    screen.wait(r"expect never within 10000s: +(?:\d+% )?at \d+\.\d+ s, .*ctrl\+c cancels")
     screen.press("C-c")
     screen.wait(r"cancelled on its way, at main@")
     screen.write("half a li")
@@ -87,6 +89,33 @@ def test_a_session_at_the_terminal(open_screen, tmp_path):
     assert screen.left_with() == 0
     assert re.search(r'type 0 "echo hi\\r"', (tmp_path / "session.cc").read_text())
     assert "goto ready" in (tmp_path / "state/cc-tui/repl-history").read_text()
+
+
+def test_what_is_typed_while_a_command_runs_waits_for_the_prompt(open_screen):
+    """Found by use: it was written into the progress line."""
+    screen = open_screen("--no-record")
+    screen.wait(r"main@0\.000000000>")
+    say(screen, "expect 'guest> '")
+    say(screen, r'type 0 "spin 1000\r"')  # a guest that never rests, so that the time goes slowly on any host
+    screen.wait(r"main@(\d+\.\d+)> type[^\n]*\nmain@\1>\s*$")
+    say(screen, "step 3s")
+    screen.wait(r"\nstep 3s: +\d+% at")
+    screen.write("mark here\rhalf a line\x1b[Dx")
+    while (progress := re.search(r"\nstep 3s:[^\n]*\n(.*)", screen.text, re.DOTALL)) is not None:
+        assert re.search(r"ctrl\+c cancels *\n", progress[0])
+        assert not progress[1].strip()
+    screen.wait(r"\nmain@(3\.\d+)> mark here\nmark here: main@\1[^\n]*\nmain@\1> half a linxe\s*$")
+    # ctrl+c ends a command, and what was typed behind it with it, as in a shell.
+    screen.press("C-c")
+    say(screen, "expect never within 10000s")
+    screen.wait(r"expect never within 10000s: +(?:\d+% )?at")
+    screen.write("tick 7\r")
+    screen.press("C-c")
+    screen.wait(r"cancelled on its way, at main@[^\n]*\nmain@[^\n]*> *\s*$")
+    assert "tick 7" not in screen.text
+    os.kill(screen.program, signal.SIGTERM)
+    assert screen.left_with() == 130
+    assert screen.has_echo
 
 
 def test_nothing_is_asked_where_nothing_is_lost(open_screen):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from toys.crashes import with_small_files
 
 from chaoscontrol.recording import load_recording
 
@@ -43,14 +44,64 @@ def test_a_script_stops_at_the_first_error_with_its_line_and_text():
     assert done.stderr.count("error") == 1
 
 
+LONG = """
+expect "guest> " vm0 within 5s
+step 30s
+type 0 "echo hi\\r"
+step 30s
+where
+"""
+
+
+def test_a_full_disk_ends_the_recording_and_not_the_script(tmp_path):
+    path = tmp_path / "full.ccrec"
+    script = [sys.executable, "-m", "cc_tui", "--script", "-", "--record", str(path)]
+    done = subprocess.run(
+        with_small_files(12_000, script),
+        input=LONG, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3, "what was asked for is not whole"
+    assert done.stdout.startswith("main@60.08"), "the script was carried out to its end"
+    stopped = f"{path}: recording has stopped: File too large; what is in the file so far is whole\n"
+    assert done.stderr == stopped
+    info = cc_tui("info", path)
+    assert "not closed: what wrote it was killed, or could write no more" in info.stdout
+    with load_recording(path) as recording:
+        assert recording.damage is None and 0 < recording.branches[0].end.vns < 60 * 10**9
+    assert cc_tui("replay", path).returncode == 0
+
+
+def test_a_recording_that_cannot_be_begun_is_said_at_once(tmp_path):
+    done = cc_tui("--script", "-", "--record", "/dev/full", stdin="tick")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "cc-tui: error: /dev/full: cannot be written: No space left on device\n"
+
+
+def test_a_guest_without_a_shell_is_said_in_one_line():
+    lines = 'goto 1s\nagent 0 run "ls /"\nagent 0 run /raft --what\nstep 100ms\nevents agent 9\nprobe vm0 "ls /"\n'
+    done = cc_tui("repl", RECORDINGS / "raft-election.ccrec", stdin=lines)
+    assert done.returncode == 1
+    asked, program, error = done.stderr.splitlines()
+    assert asked == "asked the agent of vm0 to run /bin/sh, request 0x80000000; its answer is an event"
+    assert program == "asked the agent of vm0 to run /raft, request 0x80000001; its answer is an event"
+    *_, failed, ran = done.stdout.splitlines()
+    assert failed.endswith("vm0   agent    request 0x80000000 failed: ENOENT No such file or directory")
+    assert "raft" in ran and "0x80000001 failed" not in ran
+    assert error == (
+        'cc-tui: error: standard input:6: `probe vm0 "ls /"`: machine 0: the agent cannot run /bin/sh: ENOENT No such '
+        "file or directory; a guest without a shell takes a program and its arguments, as words of their own"
+    )
+
+
 def test_a_recording_has_the_names_of_its_kernel():
     lines = "goto 1s\nsymbol schedule\nps vm0\nbreak vm1 schedule\nreverse-continue\n"
     done = cc_tui("repl", RECORDINGS / "raft-election.ccrec", stdin=lines)
     assert (done.returncode, done.stderr) == (0, "")
-    named, *processes, point, met = done.stdout.splitlines()
+    named, *processes, point, met, focus = done.stdout.splitlines()
+    assert focus == "vm1 is in focus now"
     assert named.endswith(" schedule")
     assert [line.split()[-1] for line in processes[:3]] == ["swapper", "init", "kthreadd"]
-    assert processes[-1].split()[-1] == "raft"
+    assert "raft" in [line.split()[-1] for line in processes]
     assert point.startswith("point 1: break at ")
     assert met.startswith("point 1: about to execute ") and "<schedule>" in met
 
@@ -98,8 +149,11 @@ def test_json_is_one_value_per_command():
     assert values[0]["at"]["vns"] == 300_000
     assert values[1]["answer"]["moment"] == values[1]["at"]["moment"]
     assert values[2]["answer"] == [
-        {"name": "main", "parent": None, "start_ns": 0, "end_ns": 300_000, "inputs": 0, "here": True}
-    ]
+        {
+            "name": "main", "parent": None, "start_ns": 0, "end_ns": 300_000, "inputs": 0, "here": True, "note": "",
+            "former_names": [],
+        }
+    ]  # fmt: skip
     assert values[4]["error"]["kind"] == "CheckError"
     one = cc_tui("--script", "-", stdin="tick\nwhere --json\nwhere\n")
     assert json.loads(one.stdout.splitlines()[0])["command"] == "where"
@@ -220,6 +274,26 @@ SESSIONS = {
         goto b1
         goto retry
     """,
+    "branches named, noted and deleted": r"""
+        expect "guest> " vm0 within 5s
+        mark ready
+        annotate ready "it asks for a # command"
+        type 0 "uptime\r"
+        step 20ms
+        goto ready
+        type 0 "spin 1\r"
+        step 30ms
+        branch deeper
+        rename-branch b1 spun
+        goto main
+        annotate "the \"first\" one"
+        branch other
+        delete-branch spun all
+        rename-branch main trunk
+        rename-branch other b7
+        branch
+        step 5ms
+    """,
     "faults and rewinds": r"""
         expect "leader of term" within 5s
         mark led
@@ -243,9 +317,10 @@ SESSIONS = {
 def test_a_saved_session_ends_at_the_same_digest(tmp_path, name):
     options = ["--scenario", "raft"] if "faults" in name else []
     saved, again = tmp_path / "saved.cc", tmp_path / "again.cc"
-    first = cc_tui("repl", *options, stdin=f"{SESSIONS[name]}\nwhere\nbranches\nsave-script {saved}\n")
+    looks = "where\nbranches\nmarks"
+    first = cc_tui("repl", *options, stdin=f"{SESSIONS[name]}\n{looks}\nsave-script {saved}\n")
     assert first.returncode in (0, 1), first
-    second = cc_tui("--script", "-", *options, stdin=f"{saved.read_text()}\nwhere\nbranches\nsave-script {again}\n")
+    second = cc_tui("--script", "-", *options, stdin=f"{saved.read_text()}\n{looks}\nsave-script {again}\n")
     assert second.returncode == first.returncode, second
     assert second.stdout == first.stdout
     assert again.read_text().startswith(saved.read_text())

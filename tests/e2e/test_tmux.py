@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -78,6 +79,12 @@ class Screen:
         return self._tmux("display-message", "-p", "-t", "t", "#{alternate_on} #{mouse_any_flag}").strip()
 
     @property
+    def has_echo(self) -> bool:
+        """Does the terminal itself show what is typed?"""
+        with Path(self._tmux("display-message", "-p", "-t", "t", "#{pane_tty}").strip()).open("rb") as terminal:
+            return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+
+    @property
     def program(self) -> int:
         """The process id of cc-tui."""
         shell = self._tmux("display-message", "-p", "-t", "t", "#{pane_pid}").strip()
@@ -91,11 +98,13 @@ class Screen:
     def write(self, text: str) -> None:
         self._tmux("send-keys", "-t", "t", "-l", text)
 
+    def paste(self, text: str) -> None:
+        """Paste, marked as one if the program asked for that."""
+        self._tmux("set-buffer", text)
+        self._tmux("paste-buffer", "-p", "-t", "t")
+
     def command(self, line: str) -> None:
-        self.press(":")
-        self.wait(r"\n :")
-        self.write(line)
-        self.press("Enter")
+        self.write(f":{line}\r")
 
     def wait(self, pattern: str, seconds: float = 60.0) -> str:
         """Wait until the screen shows a pattern; returns the screen."""
@@ -233,6 +242,41 @@ def test_a_session_is_saved_and_repeated_by_another_process(open_screen, tmp_pat
     screen.wait(r"carried out")
     screen.wait(re.escape(place))
     assert "guest> echo again" in screen.text
+
+
+def test_keys_in_one_burst_are_dealt_with_in_order(open_screen):
+    """Found by use: `:branch foo` sent in one go made a branch b1, and more, by its single letters."""
+    screen = open_screen((120, 40), "--vms 2")
+    screen.wait(r"guest> ")
+    screen.write(" :branch foo\r:mark here\rtt:mark there\r")
+    screen.wait(r"PAUSED +foo@")
+    screen.wait(r"mark there: foo@")
+    screen.write(":goto here\r")
+    screen.wait(r"PAST +foo@")
+    screen.write("gthere\r")
+    screen.wait(r"PAUSED +foo@")
+    # A fault by its form, and something typed at a console, each in one go; then the filter of a list.
+    screen.write("fnetwork_latency\r\x1b[B\x1b[B\x1b[B\r:attach\recho burst\r")
+    screen.wait(r"guest> echo burst[^\n]*\n[^\n]*burst")
+    screen.write("\x1d:view branches\r")
+    assert re.findall(r"\bb\d\b", screen.text) == []
+    screen.write(":view events\r/latency\r")
+    screen.wait(r"/latency +2 match")
+
+    # A paste is text: for who takes text, and for nobody else.
+    screen.paste("branch bar\n")
+    screen.wait(r"nothing here takes what was pasted")
+    screen.press(":")
+    screen.paste("branch bar")
+    screen.write("\r")
+    screen.wait(r"bar@")
+    screen.write("1a")
+    screen.paste("echo pasted\n")
+    screen.wait(r"guest> echo pasted[^\n]*\n[^\n]*pasted")
+    screen.write("\x1dq")
+    screen.wait(r"Leave cc-tui\?")
+    screen.write("q")
+    assert screen.left_with() == 0
 
 
 def test_no_color(open_screen):

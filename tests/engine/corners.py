@@ -36,7 +36,7 @@ CF, PF, AF, ZF, SF, DF, OF = 1, 4, 0x10, 0x40, 0x80, 0x400, 0x800
 VENDOR_RULES = (
     "either-operand", "any-part", "trap-at-int1", "push-before-target", "align-before-stack", "flags-of-last-iteration",
     "upper-halves-kept", "exchange", "another-nan", "low-half-first", "access-before-exception", "denormal-underflows",
-    "top-kept", "low-part-stored",
+    "top-kept", "low-part-stored", "offset-canonical", "returns-read-ahead",
 )  # fmt: skip
 """The rules of native/diff_rules.c, in its order: where some vendor's processors differ, and how."""
 
@@ -297,6 +297,21 @@ def stack() -> Iterator[Case]:
                 yield Case(f"{prefix}enter {size}, {level}", {"rbp": STACK + 0x80, "rsp": STACK + 0x1400})
                 yield Case(f"{prefix}enter {size}, {level}", {"rbp": STACK + 0x1800, "rsp": STACK + 0x10})
     yield Case("enter 16, 3\n leave\n enter 8, 0\n leave")
+
+
+def alignment() -> Iterator[Case]:
+    """Alignment checks are on: POPF sets AC. A misaligned address that is not canonical is #GP or #SS all the same."""
+    on = "push 0x40202\n popf\n "
+    bad = 1 << 47
+    for text in ("mov al, [rbx]", "mov ax, [rbx]", "mov eax, [rbx]", "mov rax, [rbx]", "mov [rbx], ax", "mov [rbx], rax",
+                 "inc dword ptr [rbx]", "lock not qword ptr [rbx]", "xchg [rbx], rax", "bts dword ptr [rbx], eax", "sar word ptr [rbx], 3",
+                 "push qword ptr [rbx]", "pop qword ptr [rbx]", "fld tbyte ptr [rbx]", "fstp qword ptr [rbx]", "fild word ptr [rbx]",
+                 "fnstcw [rbx]", "fist dword ptr [rbx]", "movq mm0, [rbx]", "movsd xmm0, [rbx]", "addss xmm0, [rbx]",
+                 "cmpxchg8b [rbx]", "mov rsi, rbx\n lodsq", "mov rdi, rbx\n stosd", "mov rbp, rbx\n mov rax, [rbp]",
+                 "mov rbp, rbx\n leave", "mov rsp, rbx\n pop rax"):  # fmt: skip
+        for at in (DATA + 0x800, bad, bad - 2, (1 << 63) - 8, MASK64 - bad - 7):
+            for offset in (0, 1, 2, 4):
+                yield Case(on + text, {"rbx": at + offset, "rcx": 3, "rax": 5}, 0, "oszapc", "0123")
 
 
 def strings() -> Iterator[Case]:
@@ -666,6 +681,6 @@ def encodings() -> Iterator[Case]:
 
 GROUPS = {
     f.__name__: f
-    for f in (shifts, double_shifts, multiplications, divisions, bit_tests, bit_scans, exchanges, moves, addresses, stack, strings,
+    for f in (shifts, double_shifts, multiplications, divisions, bit_tests, bit_scans, exchanges, moves, addresses, stack, alignment, strings,
               conversions, roundings, dot_products, lanes, text_compares, x87, x87_faults, x87_state, encodings)
 }  # fmt: skip

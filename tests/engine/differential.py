@@ -60,7 +60,7 @@ def build(variant: str = "release") -> Programs:
         include = [f"-I{native}", f"-I{ROOT / 'native' / 'include'}", f"-I{ROOT / 'native' / 'tests'}"]
         units = [
             builder.compile(native / f"diff_{name}.c", include)
-            for name in ("gen", "main", "engine", "compare", "rules")
+            for name in ("gen", "main", "engine", "compare", "rules", "unroll")
         ]
         diff = builder.dir / "diff"
         builder.link([*units, archive], diff, shared=False)

@@ -90,6 +90,30 @@ COUNTER = """
     jmp 1b
 """
 
+PATCHER = """
+    # Writes to an instruction from afar, then right before it, entered in turns by RET, by a jump and by falling through.
+    lea rsi, [rip + body]
+    mov r8, 1
+1:  imul eax, eax, 1103515245
+    add eax, 12345
+    inc rcx
+    mov dword ptr [rip + patched + 1], ecx
+    test cl, 3
+    jz body
+    test cl, 1
+    jz 2f
+    push rsi
+    ret
+2:  nop
+body:
+    mov dword ptr [rip + patched + 1], eax
+patched:
+    mov edx, 0x11111111
+    add rbp, rdx
+    rol rbp, 7
+    jmp 1b
+"""
+
 TIMER = """
     # Counts timer interrupts at about 1 kHz while computing or, every other time, while halted.
     lea rax, [rip + handler]

@@ -106,7 +106,7 @@ shift d0/x Eb+          sp:shift
 shift d1/x Ev+          sp:shift
 shift d2/x Eb+          sp:shift
 shift d3/x Ev+          sp:shift
-xlat  d7 -              sp:xlat
+xlat  d7 -              w:rax sp:xlat
 loopne e0 Jb            t:z w:rcx sp:loop
 loope e1 Jb             t:z w:rcx sp:loop
 loop  e2 Jb             w:rcx sp:loop

@@ -9,6 +9,7 @@ import pytest
 from flat_guests import COUNTER, MIB, TIMER, assemble
 
 from chaoscontrol import Digest, SimulationConfig, SimulationController, StopKind, UsageError, VmConfig
+from chaoscontrol.faults import HealAll, SlowDisk
 
 SMALL = VmConfig(memory_bytes=8 * MIB)
 
@@ -131,12 +132,22 @@ def test_going_back_without_a_snapshot_is_refused() -> None:
             controller.run_to_vns(1)
 
 
+def test_a_time_that_cannot_be_reached_is_refused() -> None:
+    with cluster() as controller:
+        with pytest.raises(UsageError, match=f"a run cannot end at vns {1 << 64}; give 0 to 2"):
+            controller.run_to_vns(1 << 64)
+        with pytest.raises(UsageError, match="a run cannot end at instret -1"):
+            controller.run_until(None, machine=0, instret=-1)
+        assert controller.vns == 0
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [
         ({"num_vms": 0}, "a cluster of 0 machines"),
         ({"num_vms": 1000}, "a cluster of 1000 machines"),
         ({"quantum_ns": 1}, "a tick of 1 ns"),
+        ({"quantum_ns": 10**12 + 1}, "a tick of 1000000000001 ns; give 1us to 1000s"),
         ({"threads": 0}, "0 threads"),
         ({"seed": -1}, "not a 64-bit number"),
         ({"kernel_path": "/nonexistent"}, "/nonexistent: cannot be opened"),
@@ -145,3 +156,17 @@ def test_going_back_without_a_snapshot_is_refused() -> None:
 def test_impossible_clusters_are_refused(config: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         SimulationController(SimulationConfig(**config))  # type: ignore[arg-type]
+
+
+def test_disks_slowed_down_several_times_are_as_slow_as_one_fault_can_make_them() -> None:
+    """What is under way keeps its time: a product without a bound would outlast any healing."""
+    disk = VmConfig(memory_bytes=8 * MIB, disk_bytes=MIB)
+    with SimulationController(SimulationConfig(num_vms=1, vm_config=disk)) as controller:
+        controller.vms[0].load_flat(assemble(TIMER))
+        slow = [controller.vms[0].disk.faults.slow_milli]
+        for factor_permille in (400_000, 20_000, 900_000):
+            controller.inject(SlowDisk(0, factor_permille))
+            slow.append(controller.vms[0].disk.faults.slow_milli)
+        controller.inject(HealAll())
+        slow.append(controller.vms[0].disk.faults.slow_milli)
+    assert slow == [1000, 400_000, 8_000_000, 10_000_000, 1000]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import debug_guest as guest
 import pytest
@@ -12,6 +15,7 @@ from cc_tui.session import Session
 from chaoscontrol import SimulationConfig, SimulationController, VmConfig, image_path
 from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.images import DEFAULT_KERNEL
+from chaoscontrol.symbols.elf import ElfImage
 
 LINES = [
     "break vm0 schedule", "break 0x1000", "break *schedule+0x10", "break phys:0x1000", "watch vm1 jiffies_64 8",
@@ -159,8 +163,83 @@ def test_names_of_a_linux_kernel() -> None:
         talk.ask("break schedule")
         assert "<schedule>" in talk.ask("continue")[0]
         session.execute(f"assert register vm0 rip == {talk.rip:#x}")
-        with pytest.raises(CommandError, match="the kernel has no symbol 'no_such'"):
+        with pytest.raises(CommandError, match="has the symbol 'no_such'"):
             talk.ask("break no_such")
         with pytest.raises(ChaosControlError, match="there is no process 4711"):
             talk.ask("maps 4711")
         assert talk.ask('search "guest> "')[0].startswith("phys:0x")
+
+
+BARE = """
+volatile long counter;
+static long add(long a, long b) {
+    counter++;
+    return a + b;
+}
+static long sum(long n) {
+    long below = n ? sum(n - 1) : 0;
+    return add(below, n);
+}
+void begin(void) {
+    for (;;) {
+        counter = sum(3);
+        counter++;
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A program without an operating system: its ELF file with lines, and what is loaded at 1 MiB."""
+    directory = tmp_path_factory.mktemp("bare")
+    (directory / "bare.c").write_text(BARE)
+    flags = ["-O0", "-g", "-ffreestanding", "-fno-pic", "-fcf-protection=none", "-nostdlib", "-static"]
+    link = ["-Wl,--build-id=none", f"-Wl,-Ttext={guest.CODE:#x}", "-Wl,-Tbss=0x110000", "-e", "begin"]
+    subprocess.run(["gcc", *flags, *link, "-o", "bare", "bare.c"], cwd=directory, check=True)
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "bare", "bare.bin"], cwd=directory, check=True)
+    return directory / "bare", (directory / "bare.bin").read_bytes()
+
+
+def bare_line(text: str) -> int:
+    return next(number for number, line in enumerate(BARE.splitlines(), 1) if text in line)
+
+
+def test_a_program_without_an_operating_system_by_its_source(bare: tuple[Path, bytes]) -> None:
+    program, code = bare
+    cluster = SimulationController(SimulationConfig(num_vms=1, vm_config=guest.CONFIG))
+    cluster.vms[0].load_flat(code, entry=ElfImage(program).symbols.address("begin"))
+    with Session(cluster, attended=False, kernel=str(program)) as session:
+        talk = Talk(session)
+
+        def where(line: str) -> list[str]:
+            """Functions and lines of the frames that an answer shows."""
+            return re.findall(
+                r" (\w+)(?:\+0x[0-9a-f]+)? \(kernel, [a-z ]+\) \S*bare\.c:(\d+)", "\n".join(talk.ask(line))
+            )
+
+        talk.ask(f"break bare.c:{bare_line('return a + b')}")
+        talk.ask("continue")
+        adds, sums, begins = (str(bare_line(text)) for text in ("return a + b", "return add", "counter = sum"))
+        goes_deeper = str(bare_line("sum(n - 1)"))
+        stack = [("add", adds), ("sum", sums), *[("sum", goes_deeper)] * 3, ("begin", begins)]
+        assert where("backtrace") == stack
+        talk.ask("delete")
+        assert where("finish") == [("sum", str(int(sums) + 1))], "nothing of the line is left to do"
+        assert where("next-line 2")[0][0] == "sum"
+        talk.ask("frame 2")
+        assert where("finish")[0][0] in ("sum", "begin")
+        talk.ask(f"run-to bare.c:{begins}")
+        assert where("step-line")[0][0] == "sum"
+        assert where("reverse-step-line") == [("begin", begins)]
+        assert where("next-line") == [("begin", str(int(begins) + 1))]
+
+
+def test_a_stack_without_any_file(talk: Talk) -> None:
+    """Bare code: what is known of it is followed."""
+    talk.ask(f"run-to {guest.SAVE:#x}")
+    lines = talk.ask("backtrace")
+    assert f"{guest.CALL + 5:#018x}" in lines[1]
+    assert "(code)" in lines[1]
+    talk.ask("finish")
+    assert talk.rip == guest.CALL + 5

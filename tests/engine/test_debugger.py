@@ -296,6 +296,10 @@ def test_interrupt_handlers_are_reached_at_the_moment_before_the_interrupt() -> 
         frames = debugger.forward([Watchpoint(1, timer.registers().rsp - 64, 64)], limit_vns=3_200_000)
         assert frames.hit is not None
         assert frames.hit.who is Who.CPU
+        # Where it is met is right behind the interrupt, which has no position either.
+        assert timer.registers().rip == handler + 1
+        assert frames.hit.rsp == timer.registers().rsp
+        assert debugger.backward([Breakpoint(1, handler)]).position.vns == frames.position.vns - 1
     finally:
         close(debugger)
 

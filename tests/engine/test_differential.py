@@ -105,7 +105,14 @@ def test_approximations(programs: differential.Programs) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [["--step", "1"], ["--step", "3"], ["--no-fuse"], ["--tlb", "4", "--cache", "64"]],
+    [
+        ["--step", "1"],
+        ["--step", "3"],
+        ["--step", "4"],
+        ["--step", "7"],
+        ["--no-fuse"],
+        ["--tlb", "4", "--cache", "64"],
+    ],
     ids=lambda options: "".join(options),
 )
 def test_ways_of_running(programs: differential.Programs, options: list[str]) -> None:
@@ -127,8 +134,8 @@ def test_sanitized() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("part", range(4))
-def test_a_million_sequences(programs: differential.Programs, part: int) -> None:
-    result = differential.run(programs, SEED + 100, part * 300_000, 300_000)
+def test_eight_million_sequences(programs: differential.Programs, part: int) -> None:
+    result = differential.run(programs, SEED + 100, part * 2_000_000, 2_000_000)
     print(differential.summary(result))
     check(result)
     assert not differential.never_hit(result)

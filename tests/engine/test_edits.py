@@ -91,7 +91,7 @@ def test_a_register_that_is_set_holds_the_value(session: Session, name: str) -> 
     multiverse = session._multiverse
     registers = multiverse.machines[0].registers()
     assert registers.edit(name, 0).edit(name, 1) == registers.edit(name, 1)
-    with pytest.raises(ValueError, match="bits"):
+    with pytest.raises(UsageError, match="bits"):
         registers.edit(name, 1 << EDITABLE[name])
     if name in ("cr0", "cr4", "efer", "cr3", "rip"):
         return  # the least change of these is another machine, or none that can be
@@ -126,9 +126,11 @@ def test_what_cannot_be_written_changes_nothing(session: Session) -> None:
         ("write 0 phys:0x1000000 90", "outside of the memory of vm0"),
         ("write 0 0xffff800000000000 90", "not mapped"),
         ("write 7 0x1000 90", "there is no machine 7"),
-        ("set 0 eax 1", "no register 'eax' can be set"),
+        ("set 0 eax 1", "no register 'eax'; there are rax, "),
         ("set 0 mxcsr 0x100000000", "it has 32 bits"),
         ("set 0 cr0 0", "long mode only"),
+        ("packets", "the machines have no network; use a scenario with one, as raft"),
+        ("packet drop 0#1>1", "the machines have no network"),
     ],
 )
 def test_bad_input_is_one_line(session: Session, line: str, says: str) -> None:

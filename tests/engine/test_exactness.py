@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from flat_guests import COUNTER, TIMER, start
+from flat_guests import COUNTER, PATCHER, TIMER, start
 
 from chaoscontrol import DeterministicVm, image_path
 from chaoscontrol.random import Stream
@@ -18,7 +18,7 @@ def random_points(name: str, count: int, limit: int) -> list[int]:
     return sorted({stream.below(limit) for _ in range(count)})
 
 
-@pytest.mark.parametrize("guest", [COUNTER, TIMER], ids=["rep", "interrupts"])
+@pytest.mark.parametrize("guest", [COUNTER, TIMER, PATCHER], ids=["rep", "interrupts", "self-modifying"])
 def test_thousands_of_random_stops_are_exact_and_change_nothing(guest: str) -> None:
     with start(guest) as stopped, start(guest) as straight:
         for n in random_points("stops", 3000, SPAN):
@@ -29,7 +29,7 @@ def test_thousands_of_random_stops_are_exact_and_change_nothing(guest: str) -> N
         assert stopped.digest() == straight.digest()
 
 
-@pytest.mark.parametrize("guest", [COUNTER, TIMER], ids=["rep", "interrupts"])
+@pytest.mark.parametrize("guest", [COUNTER, TIMER, PATCHER], ids=["rep", "interrupts", "self-modifying"])
 def test_stepping_one_by_one_visits_the_same_states(guest: str) -> None:
     count, first = 4000, 400_000 if guest is TIMER else 1000
     with start(guest) as stepped:
@@ -59,6 +59,16 @@ def test_random_times_are_reached_at_the_first_boundary() -> None:
 def run_in_pieces(vm: DeterministicVm, n: int, pieces: int) -> None:
     for i in range(1, pieces + 1):
         vm.run(instret=n * i // pieces)
+
+
+@pytest.mark.parametrize("every", range(1, 14))
+def test_code_that_writes_to_itself_is_cut_anywhere(every: int) -> None:
+    """Found by random sequences: a block that had been dropped was executed in part, and what it wrote not noticed."""
+    with start(PATCHER) as vm, start(PATCHER) as whole:
+        while vm.instret < 3000:
+            vm.run(instret=min(vm.instret + every, 3000))
+        whole.run(instret=3000)
+        assert vm.digest() == whole.digest()
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7, 1000])

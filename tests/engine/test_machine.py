@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import threading
 import time
@@ -53,8 +54,26 @@ def test_entry_stack_and_place_can_be_chosen() -> None:
         assert vm.registers().rsp == 0x600000 - 8
         with pytest.raises(UsageError, match="covers the page tables"):
             vm.load_flat(bytes(0x20000), gpa=0)
+        with pytest.raises(UsageError, match="covers the GDT at 0x500"):
+            vm.load_flat(bytes(0x501), gpa=0)
+        vm.load_flat(bytes(0x500), gpa=0)
         with pytest.raises(AddressError, match="outside the machine's memory"):
             vm.load_flat(b"\xf4", gpa=16 * MIB)
+        with pytest.raises(AddressError, match="not in the machine's memory"):
+            vm.load_flat(b"\xf4", gpa=-1)
+        for name in ("entry", "stack", "tables"):
+            with pytest.raises(UsageError, match=f"{name} cannot be -0x1000; give a 64-bit address"):
+                vm.load_flat(b"\xf4", **{name: -0x1000})
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 64])
+def test_limits_that_no_run_can_have_are_refused(value: int) -> None:
+    with start(FOREVER) as vm:
+        for name in ("instret", "vns", "exits"):
+            with pytest.raises(UsageError, match=f"a run cannot end at {name} {value}; give 0 to 2"):
+                vm.run(**{name: value})
+        assert vm.instret == 0
+        assert vm.run(instret=5, vns=(1 << 64) - 1).instret == 5
 
 
 def test_a_run_stops_at_the_asked_instruction_and_time() -> None:
@@ -216,8 +235,23 @@ def test_every_register_can_be_set_and_read_back() -> None:
 
 def test_registers_that_do_not_fit_are_refused() -> None:
     with start("hlt") as vm:
-        with pytest.raises(UsageError, match="does not fit"):
-            vm.set_registers(vm.registers().replace(mxcsr=1 << 32))
+        before = vm.registers()
+        for change, says in (
+            ({"rip": -1}, "rip cannot be -0x1; it has 64 bits"),
+            ({"mxcsr": 1 << 32}, "mxcsr cannot be 0x100000000; it has 32 bits"),
+            ({"fcw": 1 << 16}, "fcw cannot be 0x10000; it has 16 bits"),
+            ({"tsc_offset": 1 << 63}, "tsc_offset cannot be 0x8000000000000000; it has 64 bits"),
+            ({"cs": dataclasses.replace(before.cs, selector=1 << 16)}, "cs.selector cannot be 0x10000; it has 16 bits"),
+            ({"idtr": dataclasses.replace(before.idtr, limit=-1)}, "idtr.limit cannot be -0x1; it has 16 bits"),
+            ({"st": (1 << 80, *before.st[1:])}, "x87.r0 cannot be 0x100000000000000000000; it has 80 bits"),
+            ({"xmm": (*before.xmm[1:], -1)}, "xmm15 cannot be -0x1; it has 128 bits"),
+            ({"dr": before.dr[1:]}, "7 registers dr; give 8"),
+            ({"xmm": (*before.xmm, 0)}, "17 registers xmm; give 16"),
+        ):
+            with pytest.raises(UsageError) as caught:
+                vm.set_registers(before.replace(**change))
+            assert str(caught.value) == says
+            assert vm.registers() == before
         vm.set_registers(vm.registers().replace(rax=-1))
         assert vm.registers().rax == 2**64 - 1
 

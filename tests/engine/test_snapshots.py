@@ -80,6 +80,29 @@ def test_dirty_pages_are_counted_from_the_last_snapshot() -> None:
         assert vm.dirty_pages == 0
 
 
+def test_a_machine_keeps_no_copies_for_a_snapshot_that_is_closed() -> None:
+    pages = 500
+    with start(COUNTER) as vm:
+
+        def fill(word: bytes) -> None:
+            vm.write_memory(0x200000, word * (pages * 512))
+
+        def copied() -> int:
+            return vm.store.bytes_held - vm.store.bytes_lent
+
+        fill(b"at first")
+        snapshot = vm.snapshot()
+        assert vm.store.bytes_lent >= pages * 4096 > copied()
+        fill(b"and then")
+        assert copied() > pages * 4096 > vm.store.bytes_lent
+        vm.restore(snapshot)
+        snapshot.close()
+        vm.run(instret=vm.instret + 1)
+        assert vm.store.bytes_lent >= pages * 4096 > 10 * copied()
+        fill(b"and then")  # which no snapshot will ever ask for
+        assert max(vm.store.bytes_lent, copied()) < pages * 4096 // 10
+
+
 def test_snapshots_share_what_did_not_change() -> None:
     with start(COUNTER, memory_bytes=64 * MIB) as vm:
         vm.write_memory(16 * MIB, bytes(range(256)) * 4096)

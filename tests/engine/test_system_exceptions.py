@@ -93,6 +93,20 @@ def test_unmasked_simd_without_osxmmexcpt(machine: Run) -> None:
     )  # fmt: skip
 
 
+def test_misaligned_operands_in_the_first_page(machine: Run) -> None:
+    """Found by random sequences: an odd address in a page not touched before was taken for a mapped one."""
+    not_gp = Deviates((GP, 0), "does not look at the alignment")
+    operands = (
+        "pcmpgtd xmm0, [rax]",
+        "movaps xmm0, [rax]",
+        "movaps [rax], xmm0",
+        "addpd xmm0, [rax]",
+        "movntps [rax], xmm0",
+    )
+    at = (0x1, 0x11, 0x241, 0x801, 0x808, 0x811, 0xFF1)
+    attempts.expect([(f"mov eax, {va:#x} || {operand}", not_gp) for operand in operands for va in at], machine)
+
+
 def test_page_faults_of_instruction_operands(machine: Run) -> None:
     """Nothing is mapped at 64 MiB: reads, writes, both, fetches, pushes and implicit operands, with CR2."""
     hole = 0x4000000

@@ -10,13 +10,22 @@ from sessions import refused
 from cc_tui.opening import open_cluster
 from cc_tui.options import launch_options
 from cc_tui.session import Session
-from chaoscontrol.cluster import SimulationController
+from chaoscontrol.cluster import SimulationConfig, SimulationController
 from chaoscontrol.errors import UsageError
-from chaoscontrol.events import EventKind
-from chaoscontrol.faults import FaultScheduleBuilder, NetworkPartition, Origin, PacketLoss, ProcessKill
+from chaoscontrol.events import Event, EventKind
+from chaoscontrol.faults import (
+    ClockJump,
+    FaultScheduleBuilder,
+    NetworkPartition,
+    Origin,
+    PacketLoss,
+    ProcessKill,
+    ProcessRestart,
+)
+from chaoscontrol.images import image_path
 from chaoscontrol.oracle import ConsoleNever, PropertyOracle
 from chaoscontrol.scenario import load_scenario
-from chaoscontrol.timetravel import ClusterWitness, FaultInput, Multiverse, ScheduleInput, SeedInput
+from chaoscontrol.timetravel import ClusterWitness, ConsoleInput, FaultInput, Multiverse, ScheduleInput, SeedInput
 from chaoscontrol.trial import simulation_config
 
 MS = 1_000_000
@@ -92,6 +101,30 @@ def test_the_machine_that_was_killed_is_stopped_only_until_it_starts_again(histo
     assert history.stopped == {2}
     history.goto_time(killed + 20 * MS)
     assert history.stopped == frozenset()
+
+
+def test_a_deleted_branch_frees_its_snapshots_at_once_and_leaves_the_others_as_they_were(history: Multiverse) -> None:
+    history.goto_end("main")
+    end = history.moment()
+    left: list[int] = []
+    for attempt in range(4):
+        history.goto_time(READY_NS, branch="main")
+        history.fork(f"doomed{attempt}").give(SeedInput(7))
+        for step in range(1, 6):
+            history.run_to(READY_NS + 4 * step * MS)
+            history.fork(f"doomed{attempt}-{step}").give(SeedInput(step))
+            history.run_to(READY_NS + (4 * step + 2) * MS)
+            history.goto_end(f"doomed{attempt}")
+        history.goto(end)
+        held = history.snapshot_bytes
+        deleted = history.delete_branch(f"doomed{attempt}", recursive=True)
+        assert len(deleted.branches) == 6
+        left.append(history.snapshot_bytes)
+        assert held - left[-1] > 256 << 10
+        history.goto_time(READY_NS, branch="main")
+        history.goto(end)
+    # The first attempt left a snapshot on main where the others began; nothing else has stayed.
+    assert len(set(left)) == 1
 
 
 def test_faults_are_events_with_their_exact_times(history: Multiverse) -> None:
@@ -183,3 +216,75 @@ def test_commands_inject_and_heal_and_the_script_repeats_them(session: Session) 
 )
 def test_bad_input_is_one_line_and_changes_nothing(session: Session, line: str, says: str) -> None:
     assert says in refused(session, line)
+
+
+# ---- where a run is cut ----------------------------------------------------------------------------------------------
+
+
+def make_hello() -> Multiverse:
+    cluster = SimulationController(SimulationConfig(kernel_path=image_path("vmlinux"), initrd_path=image_path("hello")))
+    return Multiverse(cluster, ClusterWitness(cluster, PropertyOracle()))
+
+
+def told(multiverse: Multiverse, end_ns: int, step_ns: int) -> tuple[list[tuple[int, int, str]], list[Event]]:
+    """(when, machine, how) of the ends, and the events, of going to `end_ns` in steps."""
+    for vns in (*range(multiverse.position.vns, end_ns, step_ns), end_ns):
+        multiverse.run_to(vns)
+    ends = [(ending.vns, ending.machine, ending.kind) for ending in multiverse.branch.endings]
+    return ends, multiverse.events_so_far()
+
+
+def test_a_machine_that_was_off_for_a_while_has_ended_whatever_is_seen_of_it() -> None:
+    """Found by recording live sessions: a replay in longer segments saw it run before and after."""
+    start_ns, end_ns = 150 * MS, 200 * MS
+    found = []
+    for step_ns in (100_000_000, 400_000):
+        multiverse = make()
+        multiverse.run_to(start_ns)
+        builder = FaultScheduleBuilder(Origin.BRANCH).at_ns(7 * MS + 1, ProcessKill(2), duration_ns=3 * MS)
+        builder.at_ns(9 * MS, ProcessKill(1)).at_ns(30 * MS, ProcessRestart(0)).at_ns(31 * MS, ProcessRestart(1))
+        multiverse.head().give(ScheduleInput(builder.build()))
+        found.append(told(multiverse, end_ns, step_ns))
+        close(multiverse)
+    assert found[0] == found[1]
+    assert found[0][0] == [
+        (start_ns + 7 * MS + 1, 2, "power off"), (start_ns + 9 * MS, 1, "power off")
+    ], "one that starts again at once never ended"  # fmt: skip
+
+
+def test_a_machine_that_ended_by_itself_and_was_started_again_has_ended() -> None:
+    def rebooting() -> Multiverse:
+        multiverse = make_hello()
+        assert multiverse.until(b"guest> ", 0)
+        multiverse.run_to((multiverse.position.vns // (50 * MS) + 1) * 50 * MS)
+        multiverse.head().give(ConsoleInput(0, b"reboot\r"))
+        return multiverse
+
+    multiverse = rebooting()
+    start_ns = multiverse.position.vns
+    multiverse.run_to(start_ns + 100 * MS)
+    (alone,) = multiverse.branch.endings
+    close(multiverse)
+    assert alone.vns < start_ns + 45 * MS, "in one segment with what follows"
+    found = []
+    for step_ns in (100 * MS, 300_000):
+        multiverse = rebooting()
+        restart = FaultScheduleBuilder(Origin.BRANCH).at_ns(alone.vns - start_ns + 1_000, ProcessRestart(0)).build()
+        multiverse.head().give(ScheduleInput(restart))
+        found.append(told(multiverse, start_ns + 100 * MS, step_ns))
+        close(multiverse)
+    assert found[0] == found[1]
+    assert found[0][0] == [(alone.vns, 0, "reset")]
+    assert [event.vns for event in found[0][1] if event.kind is EventKind.END] == [alone.vns]
+
+
+def test_a_fault_that_cannot_be_is_told_where_it_should_have_been() -> None:
+    found = []
+    for step_ns in (100 * MS, 300_000):
+        multiverse = make_hello()
+        jump = FaultScheduleBuilder(Origin.BRANCH).at_ns(7 * MS + 5, ClockJump(0, 1)).build()
+        multiverse.head().give(ScheduleInput(jump))
+        found.append(told(multiverse, 60 * MS, step_ns))
+        close(multiverse)
+    assert found[0] == found[1]
+    assert [event.vns for event in found[0][1] if event.is_fault_not_done] == [7 * MS + 5]

@@ -20,9 +20,12 @@ CORE = ("raft_core.c", "kv.c")
 PROGRAMS = {
     "random_schedules": ("tests/random_schedules.c", "tests/sim.c", *CORE),
     "schedules": ("tests/schedules.c", "tests/sim.c", *CORE),
-    "units": ("tests/units.c", "codec.c", "config.c", "storage.c", *CORE),
+    "storage": ("tests/storage.c", "tests/fake_disk.c", "storage.c", "codec.c"),
+    "units": ("tests/units.c", "codec.c", "config.c", *CORE),
     "raft": tuple(sorted(path.name for path in RAFT.glob("*.c"))),
 }
+LINK = {"storage": ("-Wl,--wrap=pread,--wrap=pwrite,--wrap=fdatasync",)}
+"""What a program's disk is made of (tests/fake_disk.h)."""
 SDK = ROOT / "guest" / "sdk" / "c"
 SDK_WITHOUT_LINUX = "bare.c"
 TIMEOUT_S = 120
@@ -51,7 +54,7 @@ def program(name: str, variant: str) -> Path:
     sources = [str(RAFT / source) for source in PROGRAMS[name]]
     if name == "raft":
         sources += sorted(str(path) for path in SDK.glob("*.c") if path.name != SDK_WITHOUT_LINUX)
-    command = [*compiler.command, *FLAGS, *flags, f"-I{SDK}", "-o", str(out), *sources]
+    command = [*compiler.command, *FLAGS, *flags, *LINK.get(name, ()), f"-I{SDK}", "-o", str(out), *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     return out

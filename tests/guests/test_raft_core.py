@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from raft_build import directory, output, program, random_schedules, schedule
+from raft_build import output, program, random_schedules, schedule
 
 BUGS = (
     "fig8_commit",
@@ -103,15 +102,14 @@ def test_sanitizers_find_nothing(bug: str) -> None:
     random_schedules(bug, 15, 5000, "partition", variant="asan")
 
 
-def test_storage_messages_and_settings() -> None:
-    """Torn tails, damaged records, failing writes, garbage on the wire: tests/units.c says what holds."""
-    shared = Path("/dev/shm")  # where flushing costs nothing
-    place = (shared if shared.is_dir() else directory()) / f"{directory().name}-units"
-    place.mkdir()
-    try:
-        assert "checks passed" in output(program("units", "asan"), place)
-    finally:
-        shutil.rmtree(place)
+def test_messages_settings_and_the_store(tmp_path: Path) -> None:
+    """Garbage on the wire, retries, words that are no settings: tests/units.c says what holds."""
+    assert "checks passed" in output(program("units", "asan"), tmp_path / "cmdline")
+
+
+def test_storage_on_a_disk_that_fails(tmp_path: Path) -> None:
+    """Power losses anywhere, failing and torn writes, damaged records: tests/storage.c says what holds."""
+    assert "checks passed" in output(program("storage", "asan"), tmp_path / "disk")
 
 
 @pytest.mark.long
@@ -119,3 +117,8 @@ def test_many_random_schedules() -> None:
     for mode in ("partition", "drop"):
         found = random_schedules("none", 10_000, 100_000, mode)
         assert found["failed"] == 0, found
+
+
+@pytest.mark.long
+def test_storage_through_many_lives(tmp_path: Path) -> None:
+    assert "checks passed" in output(program("storage", "release"), tmp_path / "disk", "4000")

@@ -10,11 +10,12 @@ from chaoscontrol.scenario import load_observer, load_scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 SECOND_NS = 1_000_000_000
-ALONE = "cc.node=0 cc.nodes=1 raft.local_port=7000 raft.data=/tmp"
+ALONE = "cc.node=0 cc.nodes=1 raft.local_port=7000"
 
 
 def boot(*words: str) -> DeterministicVm:
-    vm = DeterministicVm(VmConfig(memory_bytes=64 << 20, seed=3, cmdline=" ".join([DEFAULT_CMDLINE, ALONE, *words])))
+    cmdline = " ".join([DEFAULT_CMDLINE, ALONE, *words])
+    vm = DeterministicVm(VmConfig(memory_bytes=64 << 20, seed=3, disk_bytes=32 << 20, cmdline=cmdline))
     vm.load_kernel(image_path("vmlinux"), image_path("raft"))
     return vm
 

@@ -20,6 +20,7 @@ from raft_build import program
 from guest.programs.raft.properties import Finding, RaftProperties
 
 NODES = 3
+DISK_BYTES = 32 << 20
 PATIENCE_S = 40
 """On a busy machine; what is waited for takes a second or two."""
 
@@ -40,6 +41,12 @@ def free_ports() -> int:
     raise AssertionError("no free ports")
 
 
+def blank(disk: Path) -> None:
+    """A file that stands for a disk of zeros."""
+    with disk.open("wb") as file:
+        file.truncate(DISK_BYTES)
+
+
 class Cluster:
     """The processes, and everything they have said so far."""
 
@@ -56,11 +63,13 @@ class Cluster:
             self.start(node)
 
     def start(self, node: int) -> None:
-        (self.place / str(node)).mkdir(exist_ok=True)
+        disk = self.place / f"{node}.disk"
+        if not disk.exists():
+            blank(disk)
         words = [
             f"cc.node={node}",
             f"cc.nodes={NODES}",
-            f"raft.data={self.place / str(node)}",
+            f"raft.data={disk}",
             f"raft.local_port={self.port}",
             "raft.seed=11",
             *self.settings,
@@ -212,7 +221,8 @@ def test_bad_settings_are_one_line(words: list[str], says: str) -> None:
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        words = [f"raft.local_port={port}", f"raft.data={tmp_path}", "cc.nodes=1"]
+        blank(tmp_path / "disk")
+        words = [f"raft.local_port={port}", f"raft.data={tmp_path / 'disk'}", "cc.nodes=1"]
         done = subprocess.run(
             [str(program("raft", "asan")), *words], capture_output=True, text=True, check=False, timeout=PATIENCE_S
         )

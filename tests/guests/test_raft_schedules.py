@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from chaoscontrol.events import Event, EventKind
-from chaoscontrol.faults import FaultSchedule
+from chaoscontrol.explore.blind import plan_branch
+from chaoscontrol.faults import FaultSchedule, SignalProcess
 from chaoscontrol.oracle import PropertyKind, Verdict
 from chaoscontrol.scenario import Scenario, load_scenario
 from chaoscontrol.trial import BranchResult, Trial, TrialState
@@ -28,7 +29,7 @@ BRANCH_SEED = 1
 ELECTION = "raft: at most one leader per term, across nodes"
 STATE = "raft: nodes apply the same entries, across nodes"
 COMMITTED = "raft: a committed entry is never overwritten"
-COMPLETENESS = "raft: a leader has every committed entry"
+SAME_ORDER = "raft: nodes apply the same entries in the same order"
 ONE_LEADER = "raft: after healing, one leader"
 
 
@@ -47,40 +48,40 @@ class Shown:
 
 SHOWN: dict[str, Shown] = {
     "fig8_commit": Shown(
-        "raft: a leader has every committed entry, across nodes", 8_835_113_230, 1, 41_052_486,
-        "node 1 leads term 35 with 44 entries, but entry 48 had been committed",
-        "vm1 raft: node 1: not so: raft: nodes apply the same entries in the same order (at 51, with 2)",
-        9_386_246_540,
+        STATE, 8_889_605_212, 1, 21_378_742,
+        "nodes 2 and 1 applied different entries up to 56",
+        "vm0 raft: node 0: not so: raft: nodes apply the same entries in the same order (at 56, with 2)",
+        10_407_483_868,
     ),
     "skip_truncate": Shown(
-        STATE, 3_533_915_184, 2, 33_699_802,
-        "nodes 1 and 2 applied different entries up to 48",
-        "vm2 raft: node 2: not so: raft: logs that agree on an entry agree on all before it (at 51, with 1)",
-        3_535_154_202,
+        STATE, 3_489_953_327, 2, 19_597_412,
+        "nodes 0 and 2 applied different entries up to 48",
+        "vm2 raft: node 2: not so: raft: logs that agree on an entry agree on all before it (at 50, with 0)",
+        3_491_183_120,
     ),
     "accept_stale_term": Shown(
-        COMMITTED, 3_748_297_787, 0, 36_262_268,
-        '{"node":0,"term":2,"at":44,"with":95}',
-        "vm0 raft: node 0: not so: raft: a committed entry is never overwritten (at 44, with 95)",
-        3_748_305_167,
+        COMMITTED, 3_925_970_589, 0, 21_968_981,
+        '{"node":0,"term":2,"at":49,"with":99}',
+        "vm0 raft: node 0: not so: raft: a committed entry is never overwritten (at 49, with 99)",
+        3_925_977_969,
     ),
     "leader_no_stepdown": Shown(
         "raft: after healing, every node applies new entries", 8_300_000_000, -1, 0,
         "node 2 has applied 40 entries, as before",
-        "vm0 raft: node 0: follows node 1 in term 2",
-        1_430_728_092,
+        "vm1 raft: node 1: follows node 0 in term 2",
+        1_388_534_631,
     ),
     "double_vote": Shown(
-        ELECTION, 1_604_430_930, 0, 30_377_456,
+        ELECTION, 1_681_020_501, 0, 16_695_828,
         "nodes 1 and 0 both lead term 2",
         "vm2 raft: node 2: not so: raft: at most one leader per term (at 2, with 0)",
-        1_605_130_668,
+        1_681_710_664,
     ),
     "premature_commit": Shown(
-        COMPLETENESS, 1_479_973_469, 2, 33_001_921,
-        '{"node":2,"term":2,"at":46,"with":1}',
-        "vm2 raft: node 2: not so: raft: a leader has every committed entry (at 46, with 1)",
-        1_479_980_551,
+        SAME_ORDER, 2_437_027_295, 1, 18_749_237,
+        '{"node":1,"term":2,"at":47,"with":2}',
+        "vm1 raft: node 1: not so: raft: nodes apply the same entries in the same order (at 47, with 2)",
+        2_437_034_759,
     ),
 }  # fmt: skip
 NOTICED_LATER = ("fig8_commit",)
@@ -110,6 +111,23 @@ def run(
     assert result is not None
     assert result.faults_failed == ()
     return result, lines
+
+
+def test_signals_that_a_search_draws_reach_the_processes() -> None:
+    scenario = dataclasses.replace(
+        load_scenario("raft"), faults=(SignalProcess,), processes=("raft",), chaos_ns=SECOND_NS, settle_ns=0
+    )
+    plan = plan_branch(scenario, 1, 0)
+    kills = sum(isinstance(s.fault, SignalProcess) and s.fault.signal == 9 for s in plan.schedule.faults)
+    with Trial(scenario, seed=SEED, threads=1) as trial:
+        trial.run_to_ready()
+        ready = trial.snapshot()
+        lines: list[Event] = []
+        trial.on_events = lambda events: lines.extend(event for event in events if event.kind is EventKind.CONSOLE)
+        result = trial.run_branch(ready, plan.schedule, plan.branch_seed, stop_at_failure=False)
+        ready.close()
+    assert result is not None and result.faults_failed == ()
+    assert sum("init: /raft: killed by signal 9" in line.text for line in lines) == kills > 1
 
 
 @pytest.mark.parametrize("bug", SHOWN)

@@ -8,6 +8,7 @@ second, so it suits tests of what is above the engine.
 
 import enum
 import hashlib
+import struct
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from chaoscontrol.errors import UsageError
 from chaoscontrol.registers import GPR_NAMES, DescriptorTable, Registers, Segment
+from chaoscontrol.timetravel.sketch import SKETCH_BYTES, level_of
 
 PAGE_BYTES = 4096
 TIMER_NS = 20_000
@@ -265,6 +267,26 @@ class ToyVm:
     def page_digest(self, page: int) -> str:
         return _hash(self.state.pages[page])
 
+    def page_area(self, page: int) -> tuple[str, int]:
+        return "memory", page
+
+    @property
+    def page_count(self) -> int:
+        return 4
+
+    def page_sketch(self) -> bytes:
+        sums = [0] * (SKETCH_BYTES // 4)
+        for page in range(4):
+            value = int(self.page_digest(page)[:8], 16)
+            for table in range(3):
+                at = 2 * (table * 12 + level_of(page, table))
+                sums[at] = (sums[at] + value) % (1 << 32)
+                sums[at + 1] = (sums[at + 1] + value * (page + 1)) % (1 << 32)
+        return struct.pack(f"<{len(sums)}I", *sums)
+
+    def registers_bytes(self) -> bytes:
+        return self.registers().pack()
+
     def snapshot(self) -> _State:
         return replace(self.state)
 
@@ -389,6 +411,9 @@ class ToyCluster:
 
     waits_for_setup = False
 
+    def begin_due_faults(self) -> None:
+        pass
+
     def next_fault_ns(self) -> int | None:
         return None
 
@@ -400,6 +425,9 @@ class ToyCluster:
 
     def set_schedule(self, schedule) -> None:
         raise UsageError("toy machines have no faults")
+
+    def edit_packet(self, packet, edit) -> None:
+        raise UsageError(f"{packet} is not in flight: toy machines have no network")
 
     def reseed(self, branch_seed: int) -> None:
         for vm in self.vms:

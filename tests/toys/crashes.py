@@ -4,7 +4,7 @@
     python -m toys.crashes full LIMIT PATH [strict]    records into a file that may have LIMIT bytes
 
 `kill` prints one line, or the first thing that does not hold: every file opens, its last digests are replayed, and it
-lacks nothing that had happened 100 ms before the process last came to rest.
+lacks nothing that had happened FLUSH_S before the process last came to rest.
 """
 
 from __future__ import annotations
@@ -94,6 +94,12 @@ def kill(seed: int, count: int, directory: Path) -> None:
         digests += found
         torn += is_torn
     print(f"{count} kills, {digests} digests replayed, {torn} torn ends")
+
+
+def with_small_files(limit: int, command: list[str]) -> list[str]:
+    """The command as one that can write no file of more than `limit` bytes: as on a full disk, for anybody."""
+    text = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))"
+    return [sys.executable, "-c", f"{text}; os.execv(sys.argv[1], sys.argv[1:])", *command]
 
 
 def full(limit: int, path: Path, strict: bool) -> None:

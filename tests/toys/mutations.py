@@ -27,7 +27,7 @@ from cc_tui.cli import run_command_line
 from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.random import Stream
 from chaoscontrol.recording import RecordingError, load_recording
-from chaoscontrol.recording.frames import HEAD, MAGIC, PAYLOAD_BYTES_MAX
+from chaoscontrol.recording.frames import HEAD, MAGIC, PACKETS_MAGIC, PAYLOAD_BYTES_MAX
 from toys.recordings import record_toy, write_every_kind
 
 MEMORY_BYTES = 512 << 20
@@ -106,8 +106,8 @@ def signed(fields: list[int], stored: bytes) -> bytes:
     return head + crc32(head).to_bytes(4, "little") + stored
 
 
-def joined(frames: list[tuple[list[int], bytes]]) -> bytearray:
-    out = bytearray(MAGIC)
+def joined(frames: list[tuple[list[int], bytes]], magic: bytes = MAGIC) -> bytearray:
+    out = bytearray(magic)
     for fields, payload in frames:
         stored = zstandard.compress(payload) if fields[2] & 1 else payload
         fields[8] = min(len(payload), (1 << 32) - 1)
@@ -140,7 +140,7 @@ def change_payload(data: bytearray, chance: Chance) -> bytearray:
         fields, payload = frames[at]
         value = change_value(msgpack.unpackb(payload, raw=False, strict_map_key=False), chance)
         frames[at] = fields, msgpack.packb(value, unicode_errors="replace")
-    return joined(frames)
+    return joined(frames, data[: len(MAGIC)])
 
 
 def scribble_payload(data: bytearray, chance: Chance) -> bytearray:
@@ -149,14 +149,14 @@ def scribble_payload(data: bytearray, chance: Chance) -> bytearray:
     fields, payload = frames[at]
     scribble = chance.of((flip_bits, cut_out, put_in, overwrite_number, truncate))
     frames[at] = fields, bytes(scribble(bytearray(payload or b"\0"), chance))
-    return joined(frames)
+    return joined(frames, data[: len(MAGIC)])
 
 
 def change_head(data: bytearray, chance: Chance) -> bytearray:
     """Kind, flags, branch, sequence, times, inflated size."""
     frames = frames_of(bytes(data))
     at, field = chance.below(len(frames)), chance.of((1, 2, 3, 4, 6, 7, 8))
-    out = bytearray(MAGIC)
+    out = data[: len(MAGIC)]
     for number, (fields, payload) in enumerate(frames):
         stored = zstandard.compress(payload) if fields[2] & 1 else payload
         if number == at:
@@ -176,7 +176,8 @@ def shuffle_frames(data: bytearray, chance: Chance) -> bytearray:
         case _:
             a, b = chance.below(len(frames)), chance.below(len(frames))
             frames[a], frames[b] = frames[b], frames[a]
-    return joined([([*fields[:4], number, *fields[5:]], payload) for number, (fields, payload) in enumerate(frames)])
+    numbered = [([*fields[:4], number, *fields[5:]], payload) for number, (fields, payload) in enumerate(frames)]
+    return joined(numbered, data[: len(MAGIC)])
 
 
 def bomb(data: bytearray, chance: Chance) -> bytearray:
@@ -194,7 +195,7 @@ def bomb(data: bytearray, chance: Chance) -> bytearray:
     )[chance.below(6)]
     frames[at][0][2] = 1
     frames[at] = frames[at][0], payload
-    return joined(frames)
+    return joined(frames, data[: len(MAGIC)])
 
 
 MUTATIONS: tuple[tuple[Callable[[bytearray, Chance], bytearray], int], ...] = (
@@ -210,7 +211,10 @@ def read_everything(path: Path, *, images: bool = True) -> None:
         for branch in recording.branches:
             for _ in recording.events(branch):
                 pass
+            for _ in recording.packets(branch):
+                pass
             recording.checkpoints(branch)
+        assert not any(mark.branch.deleted for mark in recording.marks.values())
         for number, image in enumerate(recording.header.images):
             if image.embedded and images:
                 for _ in recording.image_pieces(number):
@@ -235,8 +239,12 @@ def attempts(path: Path) -> Iterator[Callable[[], object]]:
 def through_the_command_line(path: Path) -> None:
     """What a person would type; anything but an error that can be said in one line is let through to the caller."""
     target = str(path.with_suffix(".cli"))
-    for words in (["info"], ["info", "--json"], ["events"], ["export"], ["repair", "--output", target]):
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ChaosControlError):
+    lines = [["info"], ["info", "--json"], ["events"], ["export"], ["repair", "--output", target]]
+    if path.read_bytes().startswith(PACKETS_MAGIC):
+        lines.append(["export", "--format", "pcap", "--output", target])  # of others it would run toys as machines
+    for words in lines:
+        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), contextlib.suppress(ChaosControlError):
             run_command_line([words[0], str(path), *words[1:]])
 
 

@@ -13,6 +13,7 @@ from cc_tui.session import Session
 from cc_tui.settings import Settings
 from cc_tui.tui.app import CcApp
 from cc_tui.tui.panes.bars import HintBar
+from cc_tui.tui.pastes import PasteParser
 from cc_tui.tui.screen import MainScreen
 from cc_tui.tui.terminal import Terminal
 
@@ -39,6 +40,13 @@ class Interface:
     async def write(self, text: str) -> None:
         """Press the keys of a text."""
         await self.pilot.press(*(KEY_NAMES.get(character, character) for character in text))
+        await self.settle()
+
+    async def burst(self, text: str) -> None:
+        """Let the terminal send `text` in one go, as it does for a paste or for a program that types."""
+        for event in PasteParser().feed(text):
+            self.app._driver.process_message(event)
+        await asyncio.sleep(0)
         await self.settle()
 
     async def enter(self, line: str) -> None:
@@ -108,12 +116,13 @@ def _display(app: CcApp, update, terminal: Terminal) -> None:
 
 @asynccontextmanager
 async def interface(
-    count: int = 2, size: tuple[int, int] = (80, 24), *, settings: Settings | None = None, cluster=None, run=False
-):
-    """The application on `count` toy machines, paused at the beginning unless `run`."""
+    count: int = 2, size: tuple[int, int] = (80, 24), *, settings: Settings | None = None, cluster=None, run=False,
+    first: str = "",
+):  # fmt: skip
+    """The application on `count` toy machines, paused at the beginning unless `run`, after the line `first`."""
     session = Session(cluster or ToyCluster(count), keyframe_insns=1_000)
     # The toys manage about a hundredth of real time.
-    app = CcApp(session, settings or Settings(speed=0.01), run=run)
+    app = CcApp(session, settings or Settings(speed=0.01), run=run, first=first)
     terminal = Terminal(*size)
     patches = [
         mock.patch("textual.app.wait_for_idle", _soon),

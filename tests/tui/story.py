@@ -6,10 +6,12 @@ Times are those of the toy cluster, whose machines live for some hundred microse
 import dataclasses
 import json
 
-from cc_tui.pictures import ClusterView, Failure, FaultSpan, LinkView
+from cc_tui.pictures import ClusterView, Failure, LinkView
 from chaoscontrol import faults as f
 from chaoscontrol.coverage import CELLS
 from chaoscontrol.events import Event, EventKind
+from chaoscontrol.faults import FaultSpan
+from chaoscontrol.in_flight import PacketId, PacketInFlight
 from chaoscontrol.network import LinkCounters, LinkParams
 from chaoscontrol.oracle import At, PropertyKind, PropertyResult, Verdict
 from chaoscontrol.protocol import Command, SdkEvent, Status
@@ -70,6 +72,19 @@ def links(now: int) -> tuple[LinkView, ...]:
     return tuple(found)
 
 
+def in_flight(now: int) -> tuple[PacketInFlight, ...]:
+    """An answer on its way, twice, and a question; then nothing that could be read."""
+    ip = bytes.fromhex("4500003400010000400600000a0000030a000002") + bytes.fromhex(
+        "1b58a0f900000001000000025018ffff00000000"
+    )
+    frame = bytes(12) + b"\x08\x00" + ip + HOSTILE.encode()[:12]
+    return (
+        PacketInFlight(PacketId(2, 57, 1), now + 41_250, frame),
+        PacketInFlight(PacketId(2, 57, 1, 1), now + 1_500_000, frame),
+        PacketInFlight(PacketId(1, 9, 2), now + 2_000_000, HOSTILE.encode()),
+    )
+
+
 def coverage(now: int) -> tuple[bytes | None, ...]:
     """Counters that grow with time; machine 2 has no map."""
     maps: list[bytes | None] = []
@@ -116,6 +131,7 @@ def look(looker, multiverse, *, closely: bool) -> ClusterView:
         failures=FAILURES,
         properties=properties(now),
         links=links(now),
+        in_flight=in_flight(now),
         coverage=coverage(now) if closely else (),
         events=LOG,
         events_total=sum(1 for event in LOG.read(0, LOG.total) if event.vns <= now),

@@ -237,14 +237,26 @@ async def test_links_that_are_not_normal_stand_out_without_colour():
     async with interface(3) as shown:
         pane = await at(shown, "250us", "network")
         rows = rows_of(pane)
-        assert rows[0] == "6 directions, 4 down, 0 impaired"
+        assert rows[0] == "6 directions, 4 down, 0 impaired, 3 in flight"
         marks = {tuple(row[2:].split()[0:3:2]): row[0] for row in rows if "→ vm" in row[2:11]}
         assert marks["vm0", "vm1"] == "!"
         assert marks["vm1", "vm2"] == " "
         assert sum(1 for row in rows if row.startswith("! ") and "DOWN" in row) == 4
         await shown.run("goto 100us")
-        assert rows_of(pane)[0] == "6 directions, 0 down, 4 impaired"
+        assert rows_of(pane)[0] == "6 directions, 0 down, 4 impaired, 3 in flight"
         assert sum(1 for row in rows_of(pane) if row.startswith("~ ") and "5%" in row) == 4
+
+
+async def test_the_packets_in_flight_on_the_selected_link_are_named_as_commands_name_them():
+    async with interface(3) as shown:
+        pane = await at(shown, "250us", "network")
+        assert not [row for row in rows_of(pane) if "#" in row], "none from vm0 to vm1"
+        await shown.press("end")
+        flights = [row.split(" [")[0] for row in rows_of(pane) if "#" in row]
+        assert flights == [
+            "2#57>1 in 41.2us TCP 10.0.0.3:7000 > 10.0.0.2:41209",
+            "2#57>1.1 in 1.5ms TCP 10.0.0.3:7000 > 10.0.0.2:41209",
+        ]
 
 
 async def test_links_are_a_matrix_too_where_there_is_room():

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cc_tui.commands import SPECS, CommandError, FrontendCommand, completions, parse, parse_script
+from cc_tui.commands import SPECS, CommandError, FrontendCommand, parse, parse_script
 from cc_tui.commands import engine as e
+from cc_tui.commands.branches import Annotate, DeleteBranch, RenameBranch
 from cc_tui.commands.language import (
     bytes_to_text,
     format_duration,
@@ -25,6 +26,8 @@ COMMANDS = [
     e.Until("x", 0, 1_500), e.Goto(Place("main@2.013500000+1")), e.Goto(Place("-5t")), e.Fork(), e.Fork("retry"),
     e.Mark(), e.Mark("before"), e.Type(0, b"ls\r"), e.Type(1, b"\x1b[A\x03"), e.Type(0, "ünï\r".encode()),
     e.Type(0, b"\xff\xfe"), e.Focus(1), e.Where(), e.Save("my file.cc"), e.Source("bug.cc"),
+    DeleteBranch("b1"), DeleteBranch("b1", True), RenameBranch("b1", "retry"), Annotate(None, "a # \"note\"\n"),
+    Annotate("b1", "né"), Annotate("b1", ""), Annotate(None, ""), Annotate("an old mark", "x"),
     FrontendCommand("view", "machine"), FrontendCommand("find", "panic"), FrontendCommand("quit"),
 ]  # fmt: skip
 
@@ -84,12 +87,23 @@ def test_blank_lines_and_comments_are_nothing():
         ("type eth0 x", "not a machine: 'eth0'"),
         ("mark 1st", "not a name: '1st'"),
         ('until ""', "1 to 255 bytes"),
+        ("delete-branch", "usage: delete-branch BRANCH [all]"),
+        ("delete-branch b1 b2", "'b2' is too much"),
+        ("delete-branch b1 all b2", "'b2' is too much"),
+        ("rename-branch b1", "usage: rename-branch BRANCH NEW"),
+        ("rename-branch b1 1st", "not a name: '1st'"),
+        ("annotate", "usage: annotate [BRANCH|MARK] TEXT"),
     ],
 )
 def test_mistakes_are_named(line, message):
     with pytest.raises(CommandError) as caught:
         parse(line)
     assert message in str(caught.value)
+
+
+def test_a_note_may_be_several_words_once_it_says_of_what():
+    assert parse("annotate b1 no vote counts") == Annotate("b1", "no vote counts")
+    assert parse("annotate 'no vote counts'") == Annotate(None, "no vote counts")
 
 
 def test_durations():
@@ -118,12 +132,6 @@ def test_a_script_says_which_line():
     assert next(lines) == (4, e.Step(1, 2_000_000))
     with pytest.raises(CommandError, match=r"bug\.cc:5: no command 'bogus'"):
         next(lines)
-
-
-def test_completion():
-    assert "reverse-tick" in completions("reverse-", [])
-    assert completions("goto be", ["before", "main"]) == ["goto before"]
-    assert completions("type 0", ["before"]) == []
 
 
 def test_names_are_told_apart():

@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from cc_tui.pictures import Failure, FaultSpan
+from cc_tui.pictures import Failure
 from cc_tui.tui.guest_text import plain, wrap_plain
 from cc_tui.tui.heatmap import RAMP, classes, edges, fold, merged, new_cells
 from cc_tui.tui.timeline import NETWORK_ROW, Window, draw, rows_of, window_around
 from chaoscontrol import faults as f
 from chaoscontrol.coverage import CELLS
+from chaoscontrol.faults import FaultSpan
 from chaoscontrol.oracle import At
 
 # ---- time -----------------------------------------------------------------------------------------------------------

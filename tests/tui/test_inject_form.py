@@ -145,7 +145,7 @@ async def test_in_the_past_the_form_says_that_it_branches():
 async def test_the_line_goes_through_the_command_language():
     async with interface(3) as shown:
         seen = []
-        shown.main._submit = seen.append
+        shown.main.submit = seen.append
         await choose(shown, "process_pause")
         await shown.press("enter")
         assert seen or "no command 'inject'" in shown.message

@@ -4,11 +4,14 @@ import pytest
 from interface import interface
 
 from cc_tui.settings import Settings
+from cc_tui.symbols import SymbolTable
 from cc_tui.tui.keymap import EATEN, KEYS, check_remapping
+from cc_tui.tui.palette import Entry, search
 from cc_tui.tui.panes.console import SerialConsole, key_bytes
 from cc_tui.tui.panes.side import SIDE_NAMES
 from cc_tui.tui.theme import THEMES
 from chaoscontrol.errors import UsageError
+from chaoscontrol.symbols.table import Symbol
 from chaoscontrol.timetravel import Position
 
 START_NS = 400_000
@@ -31,6 +34,13 @@ async def test_ticks_and_steps(key, moved_ns):
         await at_start(shown)
         await shown.press(key)
         assert shown.vns == START_NS + moved_ns
+
+
+async def test_it_begins_at_a_place_if_asked():
+    async with interface(first="goto 70us") as shown:
+        assert shown.vns == 70_000
+    async with interface(first="goto nowhere") as shown:
+        assert "no such place" in shown.message
 
 
 async def test_instructions_forward_and_back():
@@ -373,6 +383,27 @@ async def test_the_command_line():
         assert shown.vns == 60_000
 
 
+async def test_the_command_line_completes_arguments():
+    async with interface() as shown:
+        await shown.run("mark before")
+        shown.main.use_symbols(SymbolTable([Symbol("schedule", 0, 16)]))
+        for written, whole in (
+            ("view ma", "view machine"),
+            ("goto be", "goto before"),
+            ("type v", "type vm0"),
+            ("break sch", "break schedule"),
+        ):
+            await shown.press("colon")
+            await shown.write(written)
+            await shown.press("tab")
+            assert f" : {whole} " in shown.rows[-1]
+            await shown.press("escape")
+        await shown.press("g")
+        await shown.write("be")
+        await shown.press("tab")
+        assert " goto: before " in shown.rows[-1]
+
+
 async def test_a_mistake_is_one_line_until_the_next_key():
     async with interface() as shown:
         await shown.enter("goto moon")
@@ -402,11 +433,39 @@ async def test_the_palette_lists_every_command():
         await shown.press("escape")
 
 
+async def test_the_palette_does_what_is_chosen():
+    async with interface() as shown:
+        await shown.press("ctrl+p", *"tick", "down", "up", "enter")
+        assert shown.vns == 10_000
+        await shown.press("ctrl+p", "escape", "t")
+        await shown.press("ctrl+p")
+        await shown.write("no such thing")
+        assert "no command matches" in shown.text
+        await shown.press("enter", "ctrl+p", "t")
+        assert shown.vns == 30_000
+
+
+def test_the_palette_finds_names_then_help_then_letters():
+    entries = [Entry(title, about, lambda: None) for title, about in (
+        ("goto PLACE", "to a place"), ("reverse-tick", "back by ticks"), ("tick", "forward by ticks"),
+        ("view events", "show events"), ("next", "to the next event"),
+    )]  # fmt: skip
+
+    def found(text: str) -> list[str]:
+        return [entry.title.split()[0] for entry in search(entries, text)]
+
+    assert found("") == ["goto", "reverse-tick", "tick", "view", "next"]
+    assert found("tick") == ["tick", "reverse-tick"]
+    assert found("EVENT") == ["view", "next"]
+    assert found("back ticks") == found("rvtk") == ["reverse-tick"]
+    assert found("zzz") == []
+
+
 async def test_leaving_asks_only_if_something_would_be_lost(tmp_path):
     async with interface() as shown:
         await shown.run("type 0 x")
         await shown.press("q")
-        assert "an input or branch is not saved" in shown.text
+        assert "an input, branch or note is not saved" in shown.text
         await shown.press("escape")
         assert shown.app.is_running
         await shown.press("q", "s")

@@ -8,10 +8,13 @@ import pytest
 from interface import interface
 from toys.cluster import Mark, ToyCluster
 
+from cc_tui.symbols import SymbolTable
 from cc_tui.tui.lines import LineView
 from cc_tui.tui.panes.console import MergedConsole, SerialConsole
-from cc_tui.tui.panes.machine import disassemble, flag_names
+from cc_tui.tui.panes.machine import disassemble
 from cc_tui.tui.panes.side import SIDE_NAMES
+from chaoscontrol.flags import flag_names
+from chaoscontrol.symbols.table import Symbol
 from chaoscontrol.timetravel import ConsoleLog, Position
 
 
@@ -119,6 +122,18 @@ async def test_long_lines_wrap_and_are_passed_row_by_row():
         assert rows_of(console)[-1].endswith("END") or rows_of(console)[-2].endswith("END")
 
 
+async def test_a_selected_line_goes_when_there_are_no_lines_any_more():
+    """Found by random keys: to go back to the start from a line among those of all consoles ended the program."""
+    async with interface(2) as shown:
+        await shown.run("goto 300us")
+        await shown.run("view all")
+        await shown.press("up")
+        assert shown.app.focused.selected is not None
+        await shown.run("goto start")
+        assert shown.app.focused.selected is None
+        assert shown.app.focused.following
+
+
 async def test_what_is_read_stays_put_while_more_comes():
     log = big_log(1_000)
     async with interface(1) as shown:
@@ -177,17 +192,17 @@ def test_disassembly():
 
 
 def test_flags():
-    assert flag_names(0x246) == "PF ZF IF"
-    assert flag_names(0x3000) == "IOPL=3"
+    assert flag_names("rflags", 0x246) == "PF ZF IF"
+    assert flag_names("rflags", 0x3000) == "IOPL=3"
 
 
 async def test_the_machine_pane_names_addresses_and_shows_what_changed():
     async with interface(1) as shown:
-        shown.main.name_addresses(lambda address: "toy_main+0x4")
+        shown.main.use_symbols(SymbolTable([Symbol("toy_main", 0xFFFFFFFF81000000, 4096)]))
         await shown.run("goto 300us")
         await shown.run("view machine")
         await shown.press("i")
-        assert "toy_main+0x4" in shown.text
+        assert "toy_main+0x" in shown.text
         assert f"{shown.view.machine.registers.rip:016x}" in shown.text
         assert f"{shown.view.instrets[0]:,} insns" in shown.text
 

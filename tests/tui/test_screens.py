@@ -25,17 +25,35 @@ STORY = (
     "reverse-tick",
 )
 """Two histories, inputs to both machines, a mark, and a cursor that is in the past."""
+NOTES = (
+    ":branch deeper",
+    ":annotate other 'the second leader wins: no vote of vm1 is counted, and nobody notices for a long while'",
+    r':annotate main "\e[31mred\x1b]0;x\x07 né"',
+    ":annotate m1 'just before'",
+    ":rename-branch deeper retry",
+    ":goto other",
+)
+"""A branch more, and what is said of all."""
 SCENES = {
     "console": ("1",),
     "all": (":view all",),
     "machine": (":view machine",),
     "branches": (":view branches",),
+    "branches-noted": (*NOTES, ":view branches", "home"),
+    "branches-events": (*NOTES, ":view events"),
+    "branches-delete": (*NOTES, ":goto main", ":view branches", "down", "d"),
+    "branches-rename": (*NOTES, ":view branches", "r"),
+    "branches-note": (*NOTES, ":view branches", "a"),
+    "branches-help": (":view branches", "question_mark"),
     "events": (":view events",),
     "help": ("1", "question_mark"),
+    "help-assert": (":help assert",),
     "attached": ("1", "enter"),
     "prompt": ("colon", *"until"),
     "browse": ("1", "up", "up", "up"),
     "leave": ("1", "q"),
+    "palette": ("ctrl+p",),
+    "palette-found": ("ctrl+p", *"event", "down"),
 }
 """Keys that lead from the end of the story to the scene; `:` begins a command line."""
 CLUSTER_STORY = ("goto 500us", "goto 360us", "tick")

@@ -9,8 +9,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys.cluster import ToyCluster
 
-from cc_tui.commands import CommandError, Notice
-from cc_tui.commands.engine import Goto, Pause, Run
+from cc_tui.commands import Answer, CommandError, Notice
+from cc_tui.commands.engine import (
+    Continue,
+    EndTyping,
+    Faster,
+    Focus,
+    Fork,
+    Goto,
+    Mark,
+    Pause,
+    Run,
+    Toggle,
+    Type,
+)
 from cc_tui.commands.place import Place
 from cc_tui.session import Crashed, Finished, Progress, Session, SessionView
 from chaoscontrol.errors import ChaosControlError
@@ -118,6 +130,25 @@ def test_places_by_instruction_line_and_moment(session):
         ("vm 9", "no machine 9"),
         ("branch main", "a branch 'main' already"),
         ("mark main", "a branch 'main' already"),
+        ("delete-branch main", "'main' is the first one, from which all others come"),
+        ("delete-branch nobody", "no branch 'nobody'; branches: main, old, kept"),
+        ("delete-branch kept", "'kept' is the one that the cursor is on"),
+        ("delete-branch old all", "the cursor is on 'kept', which forks from 'old'"),
+        ("delete-branch old", "kept forks from branch 'old'; delete that first, or `delete-branch old all`"),
+        ("rename-branch nobody x", "no branch 'nobody'"),
+        ("rename-branch kept old", "a branch 'old' already"),
+        ("rename-branch kept here", "there is a mark 'here' already"),
+        ("rename-branch kept b1", "'b1' was the name of branch 'old', and moments may still speak of it"),
+        ("rename-branch kept gone", "'gone' was a branch that is deleted"),
+        ("branch gone", "'gone' was a branch that is deleted, and moments may still speak of it; choose another"),
+        ("mark gone", "'gone' was a branch that is deleted"),
+        ("goto gone", "branch 'gone' was deleted; branches: main, old, kept"),
+        ("goto gone@0.0001", "branch 'gone' was deleted"),
+        ("goto gone@0.000100000:1.01234567,1.01234567", "branch 'gone' was deleted"),
+        ("compare gone", "branch 'gone' was deleted"),
+        ("annotate nobody x", "no branch or mark 'nobody'; branches: main, old, kept; marks: here"),
+        ("annotate old", "annotate: what about old?; annotate old TEXT"),
+        ("annotate " + "x" * 5000, "a note has at most 4096 characters, this one 5000"),
         ("source /nonexistent", "/nonexistent: No such file"),
         ("save /dev/null/x", "/dev/null/x: "),
         (r'save "a\0b"', "null byte"),
@@ -127,7 +158,11 @@ def test_places_by_instruction_line_and_moment(session):
     ],
 )
 def test_mistakes_are_one_line_and_change_nothing(session, line, message):
-    session.execute("goto 100us")
+    for line_before in (
+        "goto 100us", "mark here", "branch", "rename-branch b1 old", "goto 110us", "branch gone", "branch kept",
+        "delete-branch gone",
+    ):  # fmt: skip
+        session.execute(line_before)
     before = session.view.branch
     with pytest.raises(ChaosControlError) as caught:
         session.execute(line)
@@ -277,12 +312,77 @@ def test_cancelling_forgets_what_waits():
                 future.result(5)
 
 
-def test_pausing_cancels_what_is_under_way():
+def test_stopping_cancels_what_is_under_way_and_pauses():
     with slow_session() as session:
         future = session.submit(Goto(Place("1s")))
         time.sleep(0.1)
-        session.submit(Pause()).result(5)
+        session.stop().result(5)
         assert isinstance(future.exception(5), CancelledError)
+        session.submit(Run()).result(5)
+        session.stop().result(5)
+        assert not session.view.running
+
+
+def test_a_pause_comes_after_what_was_asked_for_before_it(session):
+    """Found by keys in one burst: leaving a console forgot what had just been typed at it."""
+    asked = [session.submit(command) for command in (Run(), Fork("other"), Type(0, b"x"), Mark("here"), Pause())]
+    for future in asked:
+        future.result(5)
+    assert session.view.branch.name == "other"
+    assert session.view.marks
+    assert len(session.view.inputs) == 1
+    assert not session.view.running
+
+
+def test_running_is_toggled_from_what_it_is_by_then(session):
+    for asked, running in (((Toggle(),), True), ((Toggle(), Toggle(), Toggle()), False), ((Run(), Toggle()), False)):
+        futures = [session.submit(command) for command in asked]
+        futures[-1].result(5)
+        assert session.view.running is running
+
+
+def test_a_run_begun_by_typing_ends_with_it(session):
+    session.submit(Type(0, b"x", by_hand=True)).result(5)
+    assert session.view.running
+    session.submit(EndTyping()).result(5)
+    assert not session.view.running
+    for before in (Run(), Continue(True)):
+        session.submit(before)
+        session.submit(Type(0, b"x", by_hand=True))
+        session.submit(EndTyping()).result(5)
+        assert session.view.running
+        session.submit(Pause())
+    session.submit(Type(0, b"x")).result(5)
+    assert not session.view.running
+
+
+def test_speeds_follow_each_other(session):
+    for by, speed in ((2, 100.0), (1, None), (1, None), (-2, 10.0), (-9, 0.001)):
+        session.submit(Faster(by)).result(5)
+        assert session.view.speed == speed
+    session.execute("speed 0.5x")
+    session.submit(Faster(1)).result(5)
+    assert session.view.speed == 1.0
+
+
+def test_what_will_be_when_all_that_was_asked_for_is_done():
+    cluster = ToyCluster(2)
+    cluster.vms[0].slowness_s = 0.05
+    with Session(cluster, keyframe_insns=1_000) as session:
+        assert not session.was_at_work(time.monotonic() + 1)
+        begun = time.monotonic()
+        session.submit(Goto(Place("1s")))
+        for command in (Focus(1), Focus(7), Fork(), Type(0, b"x"), Mark()):
+            session.submit(command)
+        assert session.view.focus == 0
+        assert session.focus == 1
+        assert session.unsaved_inputs == 2
+        assert not session.was_at_work(begun), "nobody sees at once that something is under way"
+        assert session.was_at_work(begun + 1)
+        session.stop().result(5)
+        assert session.asked.done()
+        assert session.focus == session.unsaved_inputs == 0
+        assert not session.was_at_work(begun + 1)
 
 
 def test_closing_ends_what_is_under_way():
@@ -314,7 +414,10 @@ def test_a_fault_of_the_program_is_published():
 lines = st.one_of(
     st.sampled_from(["tick 3", "reverse-tick", "insn 40", "reverse-insn 3", "next", "reverse-next", "continue",
                      "reverse-continue", "goto start", "goto end", "goto 300us", "branch", "mark", "vm 1", "vm 0",
-                     "until beat 0 200us", "step 40us", "reverse-step 70us", "goto main", "where"]),
+                     "until beat 0 200us", "step 40us", "reverse-step 70us", "goto main", "where",
+                     "delete-branch b1", "delete-branch b1 all", "delete-branch b2 all", "rename-branch b1 x",
+                     "rename-branch main trunk", "goto b1", "goto x", "annotate 'of # here'", "annotate b1 one",
+                     "annotate m1 two", 'annotate b1 ""']),
     st.builds(lambda machine, word: f'type {machine} "{word}"', st.integers(0, 1),
               st.sampled_from(["a", r"hi\r", r"\x1b[A", "x" * 80])),
 )  # fmt: skip
@@ -330,11 +433,67 @@ def test_the_script_of_a_session_repeats_it(commands):
             with contextlib.suppress(ChaosControlError):
                 session.execute(line)
         script, moment = session.script(), session.view.moment
-        branches = [(branch.name, branch.inputs) for branch in session.view.branches]
+        tree = tree_of(session.view)
     with Session(ToyCluster(2), keyframe_insns=333) as again:
         again.run_script(script)
         assert again.view.moment == moment
-        assert [(branch.name, branch.inputs) for branch in again.view.branches] == branches
+        assert tree_of(again.view) == tree
+
+
+def tree_of(view: SessionView) -> list[object]:
+    """Branches, marks and what is said of them."""
+    branches = [(b.name, b.former, b.parent, b.start, b.inputs, b.note) for b in view.branches]
+    return [*branches, view.marks, view.mark_notes]
+
+
+def test_a_session_with_branches_named_noted_and_deleted_is_repeated(session, tmp_path):
+    for line in (
+        "goto 300us", "goto 100us", "branch", r'type 0 "hi\r"', "goto 250us", "mark here", "branch gone", "step",
+        "mark lost", "goto b1", "delete-branch gone", "rename-branch b1 retry", "annotate 'the # one'",
+        "annotate here \"\\x41 'quoted'\"", "rename-branch main trunk", "goto trunk@0.0002", "annotate no",
+    ):  # fmt: skip
+        session.execute(line)
+    log = Log(session)
+    session.execute("branches")
+    session.execute("marks")
+    branches, marks = log.of(Answer)
+    assert branches.lines == (
+        "* trunk to 0.000300000, 0 inputs: no",
+        "  retry from trunk at 0.000100000 to 0.000250000, 1 inputs: the # one",
+    )
+    assert [(row["name"], row["note"], row["former_names"]) for row in branches.data] == [
+        ("trunk", "no", ["main"]), ("retry", "the # one", ["b1"]),
+    ]  # fmt: skip
+    assert marks.data == {"here": {"moment": str(session.view.marks["here"]), "note": "A 'quoted'"}}
+    assert marks.lines == (f"here {session.view.marks['here']}: A 'quoted'",)
+    assert session.view.unsaved_inputs == 8
+    session.execute(f"save {tmp_path / 'x.cc'}")
+    with Session(ToyCluster(2), keyframe_insns=333) as again:
+        again.execute(f"source {tmp_path / 'x.cc'}")
+        assert again.view.moment == session.view.moment
+        assert tree_of(again.view) == tree_of(session.view)
+
+
+def test_a_deletion_says_what_went_and_what_it_freed(session):
+    log = Log(session)
+    for line in ("goto 300us", "goto 100us", "branch", "goto 250us", "mark a", "mark b", "branch two", "goto main"):
+        session.execute(line)
+    session.execute("delete-branch b1 all")
+    assert log.notices[-1] == "deleted branches b1, two with marks a, b; 12 KiB of snapshots are free"
+    session.execute("branch")
+    assert session.view.branch.name == "b2"
+
+
+def test_former_names_lead_to_a_branch_everywhere(session):
+    log = Log(session)
+    for line in (
+        "goto 300us", "goto 100us", "branch", "goto 250us", "rename-branch b1 retry", "assert branch == b1",
+        "assert branch == retry", "goto main", "assert not branch == b1", "goto b1", "assert branch == retry",
+        "goto b1@0.0002", "compare b1 main", "check never console any contains nothing on b1,main", "annotate b1 x",
+    ):  # fmt: skip
+        session.execute(line)
+    assert session.view.branch.note == "x"
+    assert [row["branch"] for row in log.of(Answer)[-1].data["branches"]] == ["retry", "main"]
 
 
 def test_a_run_by_hand_is_repeated_too():

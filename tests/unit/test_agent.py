@@ -81,6 +81,9 @@ def test_answers() -> None:
     assert failed == agent.Failed(3, "No such")
     assert isinstance(failed, agent.Failed)
     assert failed.name == "ESRCH"
+    assert agent.describe(frame(0xFF, b"\3\0\7\0No such")) == "request 0x7 failed: ESRCH No such"
+    for other in (frame(0x87, b"x"), frame(0xFF, b"\3"), frame(0xFF, b"\3\0\7\0No such")[:-1], b""):
+        assert agent.describe(other) == repr(other)
 
 
 @pytest.mark.parametrize(

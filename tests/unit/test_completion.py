@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cc_tui.commands import BY_NAME
-from cc_tui.commands.completion import _ARGUMENTS, Names, complete
+from cc_tui.commands.completion import _ARGUMENTS, Names, complete, suggest
+from cc_tui.commands.conditions import SUBJECTS
 from cc_tui.commands.help import help_lines
 from cc_tui.commands.language import CommandError
 from cc_tui.symbols import SymbolTable
@@ -14,6 +15,7 @@ from chaoscontrol.symbols.table import Symbol
 TABLE = SymbolTable([Symbol("schedule", 0x1000, 16), Symbol("sched_init", 0x1010, 16), Symbol("panic", 0x1020, 0)])
 NAMES = Names(
     vms=3, branches=("main", "b1"), marks=("before",), moments=("main@1.000000000:5.01234567",),
+    packets=(("0#57>1", "TCP"), ("2#9>0", "ARP")),
     properties=("one leader",), panes=("0", "machine"), symbols=lambda prefix: TABLE.completions(prefix, 5),
 )  # fmt: skip
 
@@ -46,6 +48,26 @@ def texts(line):
         ("assert console any m", ["matches"]),
         ("assert register vm0 ra", ["rax"]),
         ("assert moment > be", ["before"]),
+        ("check n", ["never"]),
+        ("check never con", ["console"]),
+        ("check never console any m", ["matches"]),
+        ("check always register vm0 rax == 1 a", ["at"]),
+        ("check always register vm0 rax == 1 at sched", ["sched_init", "schedule"]),
+        ("check always console any contains x on ", ["main", "b1", "all"]),
+        ("assert memory vm0 0 u", ["u8", "u16", "u32", "u64"]),
+        ("likelihood sa", ["samples"]),
+        ("likelihood ", ["samples", "back", "resolution", "margin", "seed", "when", "with", '"one leader"']),
+        ("likelihood samples ", []),
+        ("likelihood samples 3 wh", ["when"]),
+        ("likelihood when fut", ["future"]),
+        ("likelihood with timer_j", ["timer_jitter"]),
+        ("likelihood with timer_jitter ta", ["target="]),
+        ("packet d", ["drop", "delay"]),
+        ("packet drop ", ["0#57>1", "2#9>0"]),
+        ("packet delay 2", ["2#9>0"]),
+        ("packet drop 0#57>1 ", []),
+        ("packets ", ["vm0", "vm1", "vm2", "0#57>1", "2#9>0"]),
+        ("info pa", ["packets"]),
         ("registers vm0 rip rs", ["rsp", "rsi"]),
         ("x vm0 sched", ["sched_init", "schedule"]),
         ("x vm0 ", []),
@@ -53,6 +75,13 @@ def texts(line):
         ("view m", ["machine"]),
         ("help exp", ["expect"]),
         ("where --j", ["--json"]),
+        ("delete-branch ", ["main", "b1"]),
+        ("delete-branch b1 ", ["all"]),
+        ("delete-branch b1 all ", []),
+        ("rename-branch b", ["b1"]),
+        ("rename-branch b1 ", []),
+        ("annotate b", ["b1", "before"]),
+        ("annotate b1 b", []),
         ("nothing v", []),
         ('until "a b', []),
     ],
@@ -74,6 +103,20 @@ def test_what_is_replaced_begins_at_the_word():
     assert candidate.start == 6
 
 
+@pytest.mark.parametrize(
+    ("line", "whole"),
+    [
+        ("reverse-", "reverse-step"),
+        ("goto be", "goto before"),
+        ("inject process_kill tar", "inject process_kill target="),
+        ("view machine", None),
+        ("type vm1 x", None),
+    ],
+)
+def test_the_likeliest_is_suggested(line, whole):
+    assert suggest(line, NAMES) == whole
+
+
 @given(st.text(max_size=30))
 def test_any_line_can_be_completed(line):
     for candidate in complete(line, NAMES):
@@ -91,6 +134,9 @@ def test_help_is_about_everything_and_each():
         assert help_lines(spec.name)[0] == spec.usage
     assert "  also: save-script" in help_lines("save")
     assert any("example: goto 2.5s" in line for line in help_lines("g"))
+    assert "an error unless a condition holds here" in text
+    about_assert = "\n".join(help_lines("assert"))
+    assert all(f"\n  {subject.FORM}" in about_assert for subject in SUBJECTS.values())
     with pytest.raises(CommandError):
         help_lines("frobnicate")
 

@@ -1,5 +1,8 @@
 """What `assert` can say: every form reads and writes itself, and says what is there when it does not hold."""
 
+import warnings
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +13,8 @@ from cc_tui.commands.checks import Assert, CheckError, Expect
 from cc_tui.commands.conditions import SUBJECTS
 from cc_tui.commands.language import goes_on, logical_lines
 from cc_tui.session import Session
+from chaoscontrol.timetravel.console_log import ConsoleLog
+from chaoscontrol.values import ConsoleMark
 
 FORMS = [
     "assert branch == main", "assert not branch != b1", "assert moment == main@0.083595275:23586096.14dad143",
@@ -17,6 +22,8 @@ FORMS = [
     "assert digest 14dad143", "assert digest vm1 14da", "assert digest 1,2", 'assert property "one leader" failed',
     'assert console vm0 contains "guest> "', "assert console any matches ^toy", "assert event fault contains loss",
     "assert machine vm1 stopped", "assert register vm0 rax <= 0x10", "assert memory vm0 phys:0x1000 == 90cc",
+    "assert memory vm0 jiffies_64+0x8 u32 >= 0x3", 'assert event sdk matches "^send_event raft_l"',
+    "assert check never console any contains panic",
     "assert future open", "assert not not future known", 'expect "guest> "', 'expect x vm1 within 250us',
 ]  # fmt: skip
 
@@ -43,7 +50,7 @@ def test_every_subject_has_an_example():
     ("line", "message"),
     [
         ("assert", "something is missing"),
-        ("assert weather", "'weather' is nothing to assert; there are branch"),
+        ("assert weather", "'weather' is no condition; there are branch"),
         ("assert branch = main", "'=' is no comparison; write assert branch == NAME"),
         ("assert branch ==", "a branch is missing"),
         ("assert branch == main now", "'now' is too much"),
@@ -56,6 +63,8 @@ def test_every_subject_has_an_example():
         ("assert tick > many", "'many' is not a count"),
         ("assert register vm0 foo == 1", "no register 'foo'"),
         ("assert memory vm0 0 == 1", "not bytes: '1'"),
+        ("assert memory vm0 0 u24 == 1", "'u24' is no comparison or size"),
+        ("assert event sdk matches (", "not a regular expression"),
         ("assert moment == a:b", "not a moment"),
         ("assert not", "a condition is missing"),
         ("expect x vm0 vm1", "'vm1' is too much"),
@@ -136,3 +145,24 @@ def test_lines_go_on_after_a_backslash():
 def test_any_line_goes_on_or_not(line):
     assert goes_on(line) in (True, False)
     assert not goes_on(line + " ")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line"),
+    [
+        ("caf.$", "un café"), ("caf[éè]", "un café"), ("é{2}", "µéé"), ("(?P<é>z)", "\ufffdz"), ("^..z", None),
+        ("[[c]af", "un café"),
+    ],
+)  # fmt: skip
+def test_a_pattern_is_looked_for_in_characters_not_bytes(pattern, line):
+    log = ConsoleLog()
+    data = "un café\r\nµéé\n".encode() + b"\xffz\n"
+    starts = [0, *(at + 1 for at, byte in enumerate(data[:-1]) if byte == 0x0A)]
+    log.append(data, [ConsoleMark(at, 0, 0) for at in starts])
+    multiverse = SimpleNamespace(consoles=lambda: [log], console_totals=[len(data)])
+    condition = parse(f'assert console vm0 matches "{pattern}"').condition
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = condition.check(SimpleNamespace(multiverse=multiverse, vms=1))
+    assert found.holds is (line is not None)
+    assert line is None or found.what == f"vm0 has shown {line!r}"

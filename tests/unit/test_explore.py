@@ -97,5 +97,5 @@ def test_what_cannot_be_searched_says_so():
 def test_a_schedule_up_to_a_time_has_what_began_before():
     schedule = BranchPlan(0, 1, plan_branch(load_scenario("raft"), 1, 0).schedule).schedule
     cut = schedule.faults[len(schedule.faults) // 2].at_ns
-    assert schedule.before(cut).faults == tuple(f for f in schedule.faults if f.at_ns < cut)
-    assert schedule.before(schedule.end_ns + 1) == schedule
+    assert schedule.until(cut).faults == tuple(f for f in schedule.faults if f.at_ns <= cut)
+    assert schedule.until(schedule.end_ns) == schedule

@@ -212,7 +212,7 @@ def test_what_cannot_be_says_why_in_one_line(make, says):
         ('[[fault]]\nat = "1 h"\nkind = "heal_all"', "units: ns, us, ms, s"),
         ('[[fault]]\nat = "0.5 ns"\nkind = "heal_all"', "no whole number"),
         ('[[fault]]\nat = 1\nkind = "heal_all"\nfor = "1 s"', "leave its duration out"),
-        ('[[fault]]\nat = 1\nkind = "packet_loss"\ntarget = 0', "rate_ppm is missing"),
+        ('[[fault]]\nat = 1\nkind = "packet_loss"\ntarget = 0', "rate_ppm is missing; its fields are at, for, target,"),
         ('[[fault]]\nat = 1\nkind = "packet_loss"\ntarget = true\nrate_ppm = 1', "target cannot be True"),
         ('[[fault]]\nat = 1\nkind = "packet_loss"\ntarget = 0\nrate = 1', "there is no field 'rate'"),
         ('[[fault]]\nat = 1\nkind = "network_partition"\nside_a = [0]\nside_b = ["x"]', "side_b"),

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from toys.recordings import give, record_toy, toy_header, toy_multiverse, write_every_kind
+from toys.recordings import (
+    FRAMES,
+    every_kind_header,
+    give,
+    keyframe,
+    record_toy,
+    toy_header,
+    toy_multiverse,
+    write_every_kind,
+)
 
-from chaoscontrol.recording import DifferenceError, Recorder, RecordingError, Replay, load_recording, upper_bound
+from chaoscontrol.cluster import VMS_MAX
+from chaoscontrol.recording import DifferenceError, RecordedMark, Recorder, RecordingError, Replay, load_recording
 from chaoscontrol.recording.frame_file import FrameFile
-from chaoscontrol.recording.frames import HEAD, FrameKind
+from chaoscontrol.recording.frames import HEAD, MAGIC, PAYLOAD_BYTES_MAX, FrameKind
+from chaoscontrol.recording.records import checkpoint_bytes_max, encode_checkpoints
 from chaoscontrol.recording.writer import FLUSH_S
 from chaoscontrol.timetravel import ConsoleInput, Moment, Position
 
@@ -43,7 +55,7 @@ def test_a_recording_has_the_branches_inputs_and_marks_of_the_session(toy: Path)
         assert [branch.end.vns for branch in recording.branches] == [2_000_000, 1_700_000, 2_500_000]
         assert [given.input for given in main.inputs] == [ConsoleInput(0, b"hello\r")]
         assert [ending.machine for ending in last.endings] == [1]
-        assert [remark.text for remark in last.remarks] == ["here"]
+        assert recording.marks == {"here": RecordedMark(last, last.end)}
         assert recording.end is not None
         assert recording.end.complete
 
@@ -64,6 +76,54 @@ def test_moments_of_the_session_are_those_of_the_replay(tmp_path: Path) -> None:
         Replay(recording, multiverse).all()
     for end in ends:
         multiverse.goto(Moment.parse(end))
+
+
+def test_checkpoints_are_in_order_however_they_became_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stretch of time has is read without the rest, frame by frame."""
+    path = tmp_path / "checkpoints.ccrec"
+    frames = ((100, 400), (200,), (200, 300), (50,), (600, 500), (400, 450), (900,))
+    with Recorder(path, every_kind_header()) as recorder:
+        recorder.branch_made("main", None, Position(0))
+        for number, times in enumerate(frames):
+            for vns in times:
+                recorder.keyframe_taken("main", dataclasses.replace(keyframe(Position(vns)), events=number))
+            recorder.flush()
+    reads: list[int] = []
+    with load_recording(path) as recording:
+        (main,) = recording.branches
+        found = [(checkpoint.position.vns, checkpoint.events) for checkpoint in recording.checkpoints(main)]
+        assert found == [(50, 3), (100, 0), (200, 1), (300, 2), (400, 0), (450, 5), (500, 4), (600, 4), (900, 6)]
+        assert recording.checkpoint_count(main) == len(found)
+        payload = FrameFile.payload
+        monkeypatch.setattr(FrameFile, "payload", lambda file, number: reads.append(number) or payload(file, number))
+        for from_vns, to_vns in ((0, 50), (60, 99), (200, 450), (201, 299), (450, None), (901, None)):
+            del reads[:]
+            part = [
+                (c.position.vns, c.events) for c in recording.each_checkpoint(main, from_vns=from_vns, to_vns=to_vns)
+            ]
+            inside = [one for one in found if from_vns <= one[0] and (to_vns is None or one[0] <= to_vns)]
+            assert part == inside
+            last = to_vns or 1000
+            assert len(reads) == sum(min(times) <= last and max(times) >= from_vns for times in frames)
+        del reads[:]
+        next(recording.each_checkpoint(main))
+        assert len(reads) == 1, "one after the other"
+
+
+def test_digests_of_the_largest_cluster_fit_their_frames(tmp_path: Path) -> None:
+    path = tmp_path / "large.ccrec"
+    most = (1 << 64) - 1
+    with Recorder(path, toy_header(VMS_MAX)) as recorder:
+        recorder.branch_made("main", None, Position(0))
+        for at in range(30):
+            one = keyframe(Position(most >> 1, at), VMS_MAX)
+            one.instrets = one.totals = (most,) * VMS_MAX
+            recorder.keyframe_taken("main", one)
+    with load_recording(path) as recording:
+        found = recording.checkpoints(recording.branches[0])
+    assert [checkpoint.position.ordinal for checkpoint in found] == list(range(30))
+    assert len(encode_checkpoints(found[:1])) <= checkpoint_bytes_max(found[0])
+    assert checkpoint_bytes_max(found[0]) * 4 < PAYLOAD_BYTES_MAX
 
 
 def test_another_cluster_differs_at_once_and_the_part_is_named(toy: Path) -> None:
@@ -158,6 +218,17 @@ def test_a_full_disk_is_one_message_and_the_run_goes_on(tmp_path: Path) -> None:
         assert recording.damage is None, "the file ends with its last whole frame"
         assert recording.end is None
         assert Replay(recording, toy_multiverse()).all().inputs == len(recording.branches[0].inputs) > 5
+
+
+def test_what_cannot_be_begun_is_not_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "full.ccrec"
+    done = run_toy("crashes", "full", 10, path)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith(f"{path}: cannot be written: File too large")
+    assert not path.exists()
+    with pytest.raises(RecordingError, match="/dev/full: cannot be written: No space left on device"):
+        Recorder("/dev/full", toy_header())
+    assert Path("/dev/full").is_char_device(), "only a file is removed"
 
 
 def test_a_full_disk_stops_the_run_if_that_is_asked_for(tmp_path: Path) -> None:
@@ -255,13 +326,46 @@ def test_a_hundred_thousand_mutants() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# ---- confidence ------------------------------------------------------------------------------------------------------
+# ---- packets ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("seen", "tries", "bound"),
-    [(0, 1, 0.95), (0, 100, 0.02951), (0, 3000, 0.000998), (1, 10, 0.39416), (3, 20, 0.34366), (5, 5, 1.0)],
-)
-def test_the_bound_is_that_of_clopper_and_pearson(seen: int, tries: int, bound: float) -> None:
-    """Values of the beta distribution's 95 % quantile, beta(seen + 1, tries - seen)."""
-    assert upper_bound(seen, tries) == pytest.approx(bound, abs=5e-5)
+def test_packets_are_cut_into_frames_that_fit(tmp_path: Path) -> None:
+    path, largest = tmp_path / "many.ccrec", FRAMES[2]
+    with Recorder(path, every_kind_header(), packets=True) as recorder:
+        recorder.branch_made("main", None, Position(0))
+        recorder.switched("main", [largest] * 5001)
+    with load_recording(path) as recording:
+        main = recording.branch()
+        assert len(main.packet_frames) == 3
+        assert list(recording.packets(main)) == [largest] * 5001
+        assert list(recording.packets(main, from_vns=largest.switched_vns + 1)) == []
+
+
+def test_packets_are_written_only_where_they_are_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "none.ccrec"
+    with Recorder(path, every_kind_header()) as recorder:
+        recorder.branch_made("main", None, Position(0))
+        recorder.switched("main", FRAMES)
+    assert path.read_bytes()[:8] == MAGIC
+    with load_recording(path) as recording:
+        assert not recording.has_packets
+        assert list(recording.packets(recording.branch())) == []
+
+
+@pytest.mark.parametrize("version", [2, 4])
+def test_packets_in_a_file_without_are_refused(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "some.ccrec"
+    write_every_kind(path)
+    path.write_bytes(MAGIC[:6] + bytes((version, 0)) + path.read_bytes()[8:])
+    with pytest.raises(RecordingError, match="a frame of kind 9 cannot stand here"):
+        load_recording(path)
+
+
+def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
+    path, older = tmp_path / "now.ccrec", tmp_path / "older.ccrec"
+    write_every_kind(path)
+    older.write_bytes(MAGIC[:6] + b"\x03\0" + path.read_bytes()[8:])
+    with load_recording(path) as now, load_recording(older) as before:
+        assert before.header == now.header
+        assert before.has_packets
+        assert list(before.packets(before.branch())) == list(now.packets(now.branch()))

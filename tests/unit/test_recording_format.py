@@ -18,10 +18,21 @@ from chaoscontrol.cluster import SimulationConfig
 from chaoscontrol.config import DEVICES, CpuConfig, VmConfig
 from chaoscontrol.events import Event, EventKind
 from chaoscontrol.faults import FAULTS, FaultChange, FaultError, FaultSchedule, Origin, ScheduledFault
+from chaoscontrol.in_flight import ArriveAt, CopyAt, Drop, Overwrite, PacketId
 from chaoscontrol.network import LinkParams
 from chaoscontrol.oracle import At
 from chaoscontrol.protocol import Command, SdkEvent, Status
-from chaoscontrol.recording import Header, Image, Judge, Recorder, RecordingError, load_recording, records, values
+from chaoscontrol.recording import (
+    Header,
+    Image,
+    Judge,
+    RecordedMark,
+    Recorder,
+    RecordingError,
+    load_recording,
+    records,
+    values,
+)
 from chaoscontrol.recording.fields import Place, pack, unpack
 from chaoscontrol.recording.frame_file import FrameFile
 from chaoscontrol.recording.frames import HEAD, MAGIC, PAYLOAD_BYTES_MAX, FrameKind, encode_frame
@@ -36,6 +47,7 @@ from chaoscontrol.timetravel import (
     GivenInput,
     Input,
     MemoryInput,
+    PacketInput,
     Phase,
     PhaseInput,
     Position,
@@ -90,6 +102,8 @@ def schedules(draw: st.DrawFn) -> FaultSchedule:
     return FaultSchedule(tuple(made), draw(st.sampled_from(Origin)))
 
 
+pieces = st.lists(st.tuples(st.integers(0, 1518), st.binary(max_size=99)), max_size=4).map(tuple)
+packet_edits = st.just(Drop()) | st.builds(ArriveAt, u64) | st.builds(CopyAt, u64) | st.builds(Overwrite, pieces)
 inputs = (
     st.builds(ConsoleInput, vm, st.binary(max_size=99))
     | st.builds(AgentInput, vm, st.binary(max_size=99))
@@ -99,6 +113,7 @@ inputs = (
     | st.builds(PhaseInput, st.sampled_from(Phase))
     | st.builds(MemoryInput, vm, u64, st.binary(max_size=99))
     | st.builds(RegisterInput, vm, st.sampled_from(sorted(EDITABLE)), st.integers(0, (1 << 128) - 1))
+    | st.builds(PacketInput, st.builds(PacketId, vm, u64, vm, u32), packet_edits)
 )
 givens = st.builds(GivenInput, positions, u64, inputs)
 requests = st.builds(SdkEvent, st.sampled_from(Command), st.booleans(), st.sampled_from(Status), u32, u64, text, text)
@@ -134,7 +149,8 @@ tree = st.one_of(
 @st.composite
 def checkpoints(draw: st.DrawFn) -> records.Checkpoint:
     machines = draw(st.integers(1, 5))
-    parts = tuple(draw(st.builds(Parts, hex128, hex128, hex128)) for _ in range(machines))
+    registers, sketch = (st.binary(min_size=8, max_size=8).map(lambda b, n=n: b * (n // 8)) for n in (992, 288))
+    parts = tuple(draw(st.builds(Parts, hex128, hex128, hex128, registers, sketch)) for _ in range(machines))
     counts = st.tuples(*[u64] * machines)
     network = draw(hex128 | st.just(""))
     return records.Checkpoint(draw(numbers), draw(positions), draw(counts), draw(counts), parts, network, draw(u64))
@@ -208,16 +224,20 @@ def test_a_file_with_every_kind_of_record_reads_as_it_was_written(tmp_path: Path
         image = bytes(range(256)) * 16
         assert recording.header == every_kind_header(image)
         assert b"".join(recording.image_pieces(0)) == image
-        main, b1 = recording.branches
+        main, b1, b2 = recording.branches
         assert [given.input for given in main.inputs] == list(INPUTS)
         assert [event for _, event in recording.events(main)] == list(EVENTS)
         assert [number for number, _ in recording.events(b1)] == list(range(9, 9 + 54))
         assert main.failures == [Failure(At(11, 1, 8), "one leader", "two")]
         assert b1.endings == [Ending(2, 17, "shutdown", 7)]
-        assert [(remark.text, remark.is_mark) for remark in b1.remarks] == [("look here", True), ("and there", False)]
+        assert [note.text for note in b1.notes] == ["and there"]
+        assert recording.marks == {"look here": RecordedMark(b1, Position(99), "why")}
+        assert (b1.name, list(b1.former), b1.note, b1.deleted) == ("retry", ["b1"], "a note", False)
+        assert (b2.name, b2.parent, b2.deleted) == ("b2", 1, True)
+        assert recording.kept == [main, b1]
         assert recording.checkpoints(main) == [records.Checkpoint.of(0, keyframe(Position(0)))]
         assert [c.position.vns for c in recording.checkpoints(b1)] == list(range(61, 71))
-        assert recording.end == records.End(9 + 54, True)
+        assert recording.end == records.End(9 + 54 + 9, True)
 
 
 @pytest.mark.parametrize("name", ["console", "faults", "assertions", "bugs", "network"])

@@ -32,25 +32,25 @@ PYTHON: dict[str, dict[str, str]] = {
     },
     "FaultEngine": {"_num_vms": FIXED, "_state": KEPT, "_log": CLEARED},
     "ClusterFaults": {"_cluster": FIXED, "state": KEPT, "failed": CLEARED},
-    "Network": {"_native": FIXED, "_num_vms": FIXED, "normal": FIXED},
+    "Network": {"_native": FIXED, "_num_vms": FIXED, "normal": FIXED, "_taps": HOST, "_own": HOST},
     "DeterministicVm": {
         "config": FIXED, "store": HOST, "_native": KEPT, "_running": HOST, "_cancel_asked": HOST, "_until": BUFFER,
         "_stop": BUFFER, "_digest": BUFFER, "_loaded": "refuses a second kernel, nothing else",
         "_decoder": "of take_serial_output(), for eyes; events are made of bytes",
     },
     "EventReader": {"_cluster": FIXED, "_reports": KEPT, "_lines": KEPT},
-    "ReportReader": {"_cluster": FIXED, "_ended": KEPT, "lost": KEPT},
+    "ReportReader": {"_cluster": FIXED, "_down": KEPT, "_ends": KEPT, "lost": KEPT},
     "ConsoleLines": {"_vm": FIXED, "_rest": KEPT, "_began": KEPT},
     "PropertyOracle": {"_guest": KEPT, "_host": KEPT},
     "GuestProperties": {"_announced": KEPT, "_details": KEPT},
 }  # fmt: skip
 
 C: dict[tuple[str, str], dict[str, str]] = {
-    ("cluster.c", "cc_cluster"): {
+    ("cluster.h", "cc_cluster"): {
         "n": FIXED, "threads": HOST, "vns": KEPT, "quantum": FIXED, "cancel": HOST, "fabric": KEPT, "node": KEPT,
-        "machines": KEPT, "due": BUFFER, "pool": HOST, "tap": HOST, "error": HOST,
+        "machines": KEPT, "due": BUFFER, "pool": HOST, "capture": HOST, "error": HOST,
     },
-    ("cluster.c", "node"): {
+    ("cluster.h", "cc_node"): {
         "m": KEPT, "wake": BUFFER, "last_insns": "says whether a thread is worth waking", "stop": HOST, "hit": BUFFER,
         "rc": BUFFER, "cancelled": BUFFER,
     },

@@ -13,6 +13,7 @@ from textual.widget import Widget
 from cc_tui.commands import Notice
 from cc_tui.commands.language import format_speed
 from cc_tui.session import Progress, SessionView
+from cc_tui.tui.guest_text import plain
 from cc_tui.tui.panes.events import landmarks
 from cc_tui.tui.rows import Line
 from cc_tui.tui.theme import is_dark, machine_colour, variable_style
@@ -319,9 +320,7 @@ class HintBar(Bar):
                 self._notice.severity, ("foreground", "· ")
             )
             text.append(f" {mark}", self.colour(name, bold=True))
-            line = " ".join(self._notice.text.split())
-            room = max(width - 4, 1)
-            text.append(line if len(line) <= room else line[: room - 1] + "…", self.colour(name))
+            text.append(plain(self._notice.text, max(width - 4, 1)), self.colour(name))
             return text
         pinned = Line()
         for keys, meaning in self._pinned:

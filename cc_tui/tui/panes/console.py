@@ -239,6 +239,9 @@ class SerialConsole(LineView):
         self.changed()
         self.post_message(self.Attached(self))
 
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return self.attached and key not in DETACH_KEYS
+
     def on_key(self, event: events.Key) -> None:
         if not self.attached:
             return
@@ -255,7 +258,9 @@ class SerialConsole(LineView):
             self.post_message(self.Typed(self.machine, event.text.replace("\r\n", "\r").replace("\n", "\r").encode()))
 
     def on_blur(self) -> None:
-        self.detach()
+        # The focus may be back since.
+        if self.screen.focused is not self:
+            self.detach()
 
 
 class MergedConsole(LineView):

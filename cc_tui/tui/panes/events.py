@@ -52,12 +52,16 @@ def landmarks(view: SessionView) -> list[Entry]:
     found = [_typed(group) for group in typed_lines(view.inputs)]
     for branch in view.branches:
         if branch.parent is not None and view.on_line(branch.parent.branch, branch.start):
-            found.append(Entry(branch.start, "b", f"branch {branch.name}"))
+            found.append(Entry(branch.start, "b", f"branch {branch.name}{_about(branch.note)}"))
     for name, moment in view.marks.items():
         if view.on_line(moment.branch, moment.position):
-            found.append(Entry(moment.position, "m", f"mark {name}"))
+            found.append(Entry(moment.position, "m", f"mark {name}{_about(view.mark_notes.get(name, ''))}"))
     found += [Entry(Position(ending.vns), "!", f"vm{ending.machine} {ending.kind}") for ending in view.endings]
     return sorted(found)
+
+
+def _about(note: str) -> str:
+    return f": {note}" if note else ""
 
 
 def entries(view: SessionView) -> list[Entry]:

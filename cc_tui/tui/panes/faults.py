@@ -6,7 +6,6 @@ The drawing has a row for each machine and one for the network; it shows the who
 import inspect
 
 from cc_tui.commands.language import quote
-from cc_tui.pictures import FaultSpan
 from cc_tui.session import SessionView
 from cc_tui.tui.guest_text import clip, plain, wrap_plain
 from cc_tui.tui.keymap import FAULTS_KEYS, pane_bindings
@@ -15,6 +14,7 @@ from cc_tui.tui.panes.listing import Listing
 from cc_tui.tui.panes.pane import Ask
 from cc_tui.tui.rows import Line
 from cc_tui.tui.timeline import FAILURE, NETWORK_ROW, SPAN, Glyph, Window, draw, rows_of, window_around
+from chaoscontrol.faults import FaultSpan
 from chaoscontrol.timetravel import format_seconds
 
 SPAN_NS_MIN = 1_000

@@ -5,31 +5,22 @@ from typing import Any, ClassVar
 
 import capstone
 from rich.style import Style
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
 from cc_tui.session import MachineView, SessionView
 from cc_tui.tui.keymap import MACHINE_KEYS, pane_bindings
-from cc_tui.tui.panes.pane import Ask, SidePane
+from cc_tui.tui.panes.pane import SidePane
 from cc_tui.tui.rows import Line
 from cc_tui.tui.theme import is_dark, machine_colour
+from chaoscontrol.flags import flag_names
 from chaoscontrol.registers import GPR_NAMES, Registers
 
 REGISTER_CELLS = 21
 """`r10 0123456789abcdef` and a blank."""
 _ORDER = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{number}" for number in range(8, 16)))
 assert set(_ORDER) == set(GPR_NAMES), "every general register is shown"
-
-# RFLAGS, SDM vol. 1, 3.4.3
-_FLAGS = ((0, "CF"), (2, "PF"), (4, "AF"), (6, "ZF"), (7, "SF"), (8, "TF"), (9, "IF"), (10, "DF"), (11, "OF"),
-          (14, "NT"), (16, "RF"), (18, "AC"), (21, "ID"))  # fmt: skip
-
-
-def flag_names(rflags: int) -> str:
-    """The flags that are set, and IOPL if it is not 0."""
-    names = [name for bit, name in _FLAGS if rflags >> bit & 1]
-    iopl = rflags >> 12 & 3
-    return " ".join([*names, *([f"IOPL={iopl}"] if iopl else [])])
 
 
 def disassemble(code: bytes, address: int, count: int) -> list[tuple[int, str, str, str]]:
@@ -66,6 +57,13 @@ class MachinePane(SidePane, Widget, can_focus=True):
         "machine--value", "machine--quiet", "machine--faint", "machine--symbol", "machine--changed", "machine--here",
     }  # fmt: skip
 
+    class Beside(Message):
+        """Somebody wants to see the machine that comes `by` after the one in focus."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
     def __init__(self) -> None:
         super().__init__(id=self.NAME, classes="side-pane")
         self.symbolise: Callable[[int], str] = lambda _: ""
@@ -90,9 +88,7 @@ class MachinePane(SidePane, Widget, can_focus=True):
         self.refresh()
 
     def action_machine(self, by: int) -> None:
-        if self._view is not None:
-            count = len(self._view.instrets)
-            self.post_message(Ask(f"vm {(self._view.focus + by) % count}"))
+        self.post_message(self.Beside(by))
 
     # ---- drawing ----------------------------------------------------------------------------------------------------
 
@@ -145,7 +141,7 @@ class MachinePane(SidePane, Widget, can_focus=True):
         at.append("at  ", self._style("quiet"))
         name = self.symbolise(registers.rip)
         at.append(name or "no symbol", self._style("symbol" if name else "faint"))
-        at.append(f"  {flag_names(registers.rflags)}", self._value_style("rflags", registers))
+        at.append(f"  {flag_names('rflags', registers.rflags)}", self._value_style("rflags", registers))
         return [*lines, at, self._register_row(("cr2", "cr3"), registers)]
 
     def _register_row(self, names: Sequence[str], registers: Registers) -> Line:

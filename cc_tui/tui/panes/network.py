@@ -5,6 +5,8 @@ What is not normal has a glyph: ! nothing passes, ~ something is wrong with it.
 
 from rich.style import Style
 
+from cc_tui.commands.language import format_about
+from cc_tui.commands.packets import packet_word
 from cc_tui.pictures import LinkView
 from cc_tui.session import SessionView
 from cc_tui.tui.keymap import NETWORK_KEYS, pane_bindings
@@ -12,19 +14,15 @@ from cc_tui.tui.panes.listing import Listing
 from cc_tui.tui.panes.properties import short
 from cc_tui.tui.rows import Line
 from cc_tui.tui.theme import is_dark, machine_colour
+from chaoscontrol.in_flight import PacketInFlight
+from chaoscontrol.packets import read_packet
 
 WIDE_COLUMNS = 72
 """From so many cells on, jitter and bandwidth have columns."""
 MATRIX_MACHINES_MAX = 8
 ENDS_CELLS = 12
-
-
-def time_text(ns: int) -> str:
-    """A time in at most six cells: `50us`, `1.5ms`."""
-    for unit, name in ((1e9, "s"), (1e6, "ms"), (1e3, "us")):
-        if ns >= unit:
-            return f"{ns / unit:.3g}{name}"
-    return f"{ns}ns" if ns else "0"
+FOOT_LINES = 3
+"""About the selected direction; its packets in flight are above them."""
 
 
 def share_text(ppm: int) -> str:
@@ -43,7 +41,8 @@ class NetworkPane(Listing):
     NAME = "network"
     ABOUT = (
         "Every direction of every link at the cursor: up or DOWN, delay, jitter, chance of loss, bandwidth, and frames "
-        "delivered and lost since the start. ! nothing passes, ~ not as it is when nothing is wrong."
+        "delivered and lost since the start. ! nothing passes, ~ not as it is when nothing is wrong. Below, where "
+        "there is room: the packets in flight on the selected one, as `packets` names them and `packet` edits them."
     )
     PANE_KEYS = NETWORK_KEYS
     BINDINGS = pane_bindings(NETWORK_KEYS)
@@ -53,7 +52,8 @@ class NetworkPane(Listing):
 
     def show(self, view: SessionView) -> None:
         """Show the links as they are in this picture."""
-        changed = self.view is None or view.cluster.links != self.view.cluster.links
+        old, new = None if self.view is None else self.view.cluster, view.cluster
+        changed = old is None or (old.links, old.in_flight) != (new.links, new.in_flight)
         self.view = view
         if changed:
             self.changed()
@@ -72,7 +72,8 @@ class NetworkPane(Listing):
             return []
         odd = [link for link in self._links if not link.normal]
         down = sum(1 for link in odd if link.params.down)
-        about = f"{len(self._links)} directions, {down} down, {len(odd) - down} impaired"
+        flying = 0 if self.view is None else len(self.view.cluster.in_flight)
+        about = f"{len(self._links)} directions, {down} down, {len(odd) - down} impaired, {flying} in flight"
         lines = [self.line((about, "quiet" if not odd else "foreground"))]
         lines += self._matrix(rows - len(lines) - 2 - len(self._links), width)
         if rows > len(lines):
@@ -109,9 +110,9 @@ class NetworkPane(Listing):
         row.append("! " if params.down else "  " if link.normal else "~ ", self.colour(name, bold=True))
         self._ends(row, link)
         row.append(f"{state:<6}", self.colour(name, bold=params.down))
-        row.append(f"{time_text(params.latency_ns):>7}", value)
+        row.append(f"{format_about(params.latency_ns):>7}", value)
         if width >= WIDE_COLUMNS:
-            row.append(f"{time_text(params.jitter_ns):>8}{bandwidth_text(params.bandwidth_bps):>11}", value)
+            row.append(f"{format_about(params.jitter_ns):>8}{bandwidth_text(params.bandwidth_bps):>11}", value)
         row.append(f"{share_text(params.loss_ppm):>7}", value)
         row.append(f"{short(counters.delivered):>11}", self.colour("foreground"))
         row.append(f"{short(counters.lost):>7}", self.colour("accent" if counters.lost else "quiet"))
@@ -130,7 +131,7 @@ class NetworkPane(Listing):
         link = self._links[self.selected]
         p, c = link.params, link.counters
         first = (
-            f"jitter {time_text(p.jitter_ns)}  duplicated {share_text(p.duplicate_ppm)}  "
+            f"jitter {format_about(p.jitter_ns)}  duplicated {share_text(p.duplicate_ppm)}  "
             f"corrupted {share_text(p.corrupt_ppm)}  reordered {share_text(p.reorder_ppm)}"
         )
         second = (
@@ -141,7 +142,18 @@ class NetworkPane(Listing):
             f"lost {short(c.lost)}: down {short(c.lost_down)}, by chance {short(c.lost_random)}, "
             f"queue {short(c.lost_queue)}, receiver {short(c.lost_receiver)}"
         )
-        return [self.line((text, "quiet")) for text in (third, first, second)]
+        flights = [self._flight(packet) for packet in self._in_flight(link)[: max(rows - FOOT_LINES, 0)]]
+        return [*flights, *(self.line((text, "quiet")) for text in (third, first, second))]
+
+    def _in_flight(self, link: LinkView) -> list[PacketInFlight]:
+        packets = () if self.view is None else self.view.cluster.in_flight
+        return [packet for packet in packets if (packet.id.src, packet.id.dst) == (link.src, link.dst)]
+
+    def _flight(self, packet: PacketInFlight) -> Line:
+        """A packet on its way, as the command line names it."""
+        now_ns = 0 if self.view is None else self.view.position.vns
+        left = format_about(max(packet.arrival_vns - now_ns, 0))
+        return self.line((f"{packet_word(packet.id)} in {left} ", "accent"), read_packet(packet.data).summary)
 
 
 def _state(link: LinkView) -> tuple[str, str]:

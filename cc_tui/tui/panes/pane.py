@@ -15,17 +15,27 @@ from textual.widgets.option_list import Option
 
 from cc_tui.session import SessionView
 from cc_tui.tui.keymap import LIST_KEYS, PaneKey
+from cc_tui.tui.option_list import SizelessList
 
 # A mixin of widgets: Textual reads styles off the first of a widget's bases, so it is none itself.
 _Base = Widget if TYPE_CHECKING else object
 
 
 class Ask(Message):
-    """A pane wants a line of the command language carried out."""
+    """A pane wants a line of the command language carried out; if there is a question, once a person has said yes."""
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: str, question: str = "") -> None:
         super().__init__()
-        self.line = line
+        self.line, self.question = line, question
+
+
+class Fill(Message):
+    """A pane wants a person to write the last word of a command: all of what is written is that word."""
+
+    def __init__(self, start: str, word: str) -> None:
+        """`start`: what comes before the word; `word`: what it is to begin with."""
+        super().__init__()
+        self.start, self.word = start, word
 
 
 class SidePane(_Base):
@@ -57,7 +67,7 @@ class SidePane(_Base):
         return []
 
 
-class ListPane(SidePane, OptionList):
+class ListPane(SidePane, SizelessList):
     """A pane that is a list; choosing an entry goes to its place."""
 
     PANE_KEYS = LIST_KEYS
@@ -80,7 +90,7 @@ class ListPane(SidePane, OptionList):
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
         message.stop()
-        self.post_message(Ask(f"goto {self.place(message.option_index)}"))
+        self.screen.post_message(Ask(f"goto {self.place(message.option_index)}"))
 
 
-__all__ = ["Ask", "ListPane", "SidePane"]
+__all__ = ["Ask", "Fill", "ListPane", "SidePane"]

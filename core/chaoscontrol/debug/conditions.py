@@ -33,6 +33,8 @@ class Breakpoint:
     """Only in user code."""
     outside: bool = False
     """Everywhere but in the range."""
+    code: bytes = b""
+    """Only where the instruction and what follows it are these: in a program, whatever process it runs in and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,20 @@ class Cause:
     event: Event | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DebugStop:
+    """Where a movement ended."""
+
+    position: Position
+    causes: tuple[Cause, ...]
+    """The conditions met there, several if they were at one instant; empty: none, it was a limit or an end."""
+
+    @property
+    def hit(self) -> WatchHit | None:
+        """The first access or arrival among the causes."""
+        return next((cause.hit for cause in self.causes if cause.hit is not None), None)
+
+
 def vm_of(condition: MemoryCondition) -> int:
     """The machine in which it is met."""
     match condition:
@@ -149,6 +165,7 @@ def watch_of(condition: MemoryCondition) -> Watch:
                 condition.outside,
                 condition.rsp_min,
                 condition.user,
+                code=condition.code,
             )
         case Watchpoint():
             return Watch(condition.kind, condition.address, condition.size, condition.physical, condition.cr3)

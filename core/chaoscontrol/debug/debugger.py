@@ -8,7 +8,6 @@ machine it is the time at which it retired the first of them. One thread at a ti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from chaoscontrol.debug.conditions import (
@@ -16,6 +15,7 @@ from chaoscontrol.debug.conditions import (
     Cause,
     Condition,
     ConsoleText,
+    DebugStop,
     EventPoint,
     MemoryCondition,
     Watchpoint,
@@ -31,30 +31,21 @@ from chaoscontrol.debug.lookouts import (
     last_spoken,
 )
 from chaoscontrol.debug.origins import Hop, Origins
+from chaoscontrol.debug.source_steps import Calls, LineSteps
 from chaoscontrol.debug.stepping import RangeStep
+from chaoscontrol.symbols.bases import KERNEL_HALF
 from chaoscontrol.timetravel import CancelledError, Moment, Multiverse, Position, UnreachableError
 from chaoscontrol.timetravel.witness import BATCH_NS
 from chaoscontrol.watches import WatchHit
 
 if TYPE_CHECKING:
     from chaoscontrol.machine import DeterministicVm
+    from chaoscontrol.symbols.frames import Stack
+    from chaoscontrol.symbols.programs import GuestFiles
+    from chaoscontrol.symbols.stacks import StackReader
 
 Progress = Callable[[int], None]
 """Called now and then with the virtual time that a search has reached; it may call `cancel`."""
-
-
-@dataclass(frozen=True, slots=True)
-class DebugStop:
-    """Where a movement ended."""
-
-    position: Position
-    causes: tuple[Cause, ...]
-    """The conditions met there, several if they were at one instant; empty: none, it was a limit or an end."""
-
-    @property
-    def hit(self) -> WatchHit | None:
-        """The first access or arrival among the causes."""
-        return next((cause.hit for cause in self.causes if cause.hit is not None), None)
 
 
 class Debugger:
@@ -63,8 +54,10 @@ class Debugger:
     `conditions` are what continuing stops at; they belong to nobody's state.
     """
 
-    def __init__(self, multiverse: Multiverse) -> None:
+    def __init__(self, multiverse: Multiverse, files: GuestFiles | None = None) -> None:
+        """`files`: what the host has of the guests' programs; without, stacks and lines are what memory shows."""
         self.multiverse = multiverse
+        self.files = files
         self.conditions: list[Condition] = []
 
     # ---- looking ----
@@ -243,17 +236,39 @@ class Debugger:
         self, vm: int, return_address: int, frame: int, *, progress: Progress | None = None
     ) -> DebugStop:
         """Go back to the call instruction that the function was called by: where its return address was written."""
-        put = Watchpoint(vm, frame, 8, cr3=self.cr3(vm))
+        put = Watchpoint(vm, frame, 8, cr3=self.cr3(vm) if frame < KERNEL_HALF else None)
         data = return_address.to_bytes(8, "little")
 
         def calls(_condition: MemoryCondition, hit: WatchHit) -> bool:
             return hit.va == frame and hit.value == data
 
-        stop = self.backward([put], wanted=calls, progress=progress)
+        stop = self.backward([put], wanted=calls, here=True, progress=progress)
         if stop.hit is None:
             raise UnreachableError(f"nothing has put the return address {return_address:#x} at {frame:#x} before")
         self.goto_instret(vm, stop.hit.instret - 1)
         return DebugStop(self.position, stop.causes)
+
+    # ---- frames and source lines, by the guest's memory and files ----
+
+    def reader(self, vm: int) -> StackReader:
+        """Reads stacks, processes and source lines of machine `vm` where it is now."""
+        from chaoscontrol.symbols.programs import GuestFiles  # readers of ELF files take long to import
+        from chaoscontrol.symbols.stacks import StackReader
+
+        self.files = self.files or GuestFiles()
+        return StackReader(self.vms[vm], self.files)
+
+    def stack(self, vm: int) -> Stack:
+        """The call stack of machine `vm`."""
+        return self.reader(vm).running()
+
+    def calls(self, vm: int, *, limit_vns: int | None = None, progress: Progress | None = None) -> Calls:
+        """Moves of machine `vm` out of frames: finish() and reverse_finish()."""
+        return Calls(self, vm, limit_vns, progress)
+
+    def line_steps(self, vm: int, *, limit_vns: int | None = None, progress: Progress | None = None) -> LineSteps:
+        """Moves of machine `vm` by source lines: forward() and backward()."""
+        return LineSteps(self, vm, limit_vns, progress)
 
     # ---- ranges, as source lines are ----
 

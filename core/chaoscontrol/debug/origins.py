@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from chaoscontrol.debug.conditions import Condition, MemoryCondition, PacketSent, Watchpoint
 from chaoscontrol.debug.lookouts import Watching, every_hit
-from chaoscontrol.timetravel import CancelledError, Position
+from chaoscontrol.in_flight import Overwrite
+from chaoscontrol.timetravel import CancelledError, PacketInput, Position
 from chaoscontrol.timetravel.lookout import Lookout, Sighting, Spoken
 from chaoscontrol.watches import Device, WatchHit, WatchKind, Who
 
@@ -69,6 +70,8 @@ class Hop:
     """which that machine counts so,"""
     frame_offset: int | None = None
     """and lay there in it."""
+    edited: bool = False
+    """They were written into the frame on its way, by an edit; nothing else is known of them."""
     sent: bool = False
     """The machine gave them to its network device, here; all others are writes."""
     read: Read | None = None
@@ -94,6 +97,8 @@ class Origins:
                     break
                 hop = self._written(vm, hit, sum(length for _, length in pieces))
                 hops.append(hop)
+                if hop.edited:
+                    break
                 if hop.sender is not None and hop.frame_offset is not None and follow:
                     sent = self._sent(hop.sender, hop)
                     if sent is None:
@@ -147,7 +152,20 @@ class Origins:
         )
         if hit.frame is None:
             return hop
-        return replace(hop, sender=hit.frame[0], serial=hit.frame[1], frame_offset=hit.frame_offset)
+        sender, serial = hit.frame
+        edited = hit.frame_offset is not None and self._is_edited(sender, serial, vm, hit.frame_offset, hop.size)
+        return replace(hop, sender=sender, serial=serial, frame_offset=hit.frame_offset, edited=edited)
+
+    def _is_edited(self, src: int, serial: int, dst: int, offset: int, size: int) -> bool:
+        """Whether bytes of a frame that has arrived here were written by an edit."""
+        return any(
+            at < offset + size and offset < at + len(piece)
+            for given in self._debugger.multiverse.inputs_so_far()
+            if isinstance(given.input, PacketInput)
+            and isinstance(given.input.edit, Overwrite)
+            and (given.input.packet.src, given.input.packet.serial, given.input.packet.dst) == (src, serial, dst)
+            for at, piece in given.input.edit.pieces
+        )
 
     def _sent(self, vm: int, received: Hop) -> Hop | None:
         """The sending of the frame that brought some bytes; the cursor goes to just before it."""

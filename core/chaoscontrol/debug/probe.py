@@ -67,7 +67,10 @@ def probe(multiverse: Multiverse, machine: int, argv: Sequence[str], *, limit_ns
         raise GuestError(f"no answer from the agent of machine {machine}", where=where, hint="is it up already?")
     at_ns, answer = found
     if isinstance(answer, agent.Failed):
-        raise GuestError(f"the agent cannot run it: {answer.name} {answer.text}".strip(), where=f"machine {machine}")
+        hint = ""
+        if argv[0] == agent.SHELL:
+            hint = "a guest without a shell takes a program and its arguments, as words of their own"
+        raise GuestError(f"the agent cannot run {argv[0]}: {answer}", where=f"machine {machine}", hint=hint)
     if not isinstance(answer, agent.Ran):
         raise agent.AgentError("the guest agent answers something else than what was asked")
     return ProbeResult(

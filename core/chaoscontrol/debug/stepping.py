@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chaoscontrol.debug.conditions import Breakpoint
+from chaoscontrol.debug.conditions import Breakpoint, DebugStop
 from chaoscontrol.errors import AddressError
 
 if TYPE_CHECKING:
-    from chaoscontrol.debug.debugger import Debugger, DebugStop, Progress
+    from chaoscontrol.debug.debugger import Debugger, Progress
 
 INSTRUCTION_BYTES_MAX = 15
 IRET_FRAME_BYTES = 40

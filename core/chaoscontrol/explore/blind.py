@@ -32,7 +32,7 @@ class BranchPlan:
 def plan_branch(scenario: Scenario, seed: int, number: int) -> BranchPlan:
     """Branch `number` of the search with this seed: random faults, beside those that the scenario always has."""
     stream = Stream(seed, "search", number)
-    drawn = draw_schedule(stream, scenario.faults, scenario.count, scenario.chaos_ns)
+    drawn = draw_schedule(stream, scenario.faults, scenario.count, scenario.chaos_ns, processes=scenario.processes)
     schedule = FaultSchedule((*scenario.schedule.faults, *drawn.faults), Origin.BRANCH)
     return BranchPlan(number, Stream(seed, "branch", number).u64(), schedule)
 
@@ -82,7 +82,7 @@ class BlindSearch:
         result = self.run_once(plan)
         if result is None or not result.failures:
             return result
-        reached = plan.schedule.before(result.end_ns - result.begin_ns)
+        reached = plan.schedule.until(result.end_ns - result.begin_ns)
         again = self.run_once(dataclasses.replace(plan, schedule=reached))
         if again is not None and (again.digest != result.digest or again.report.as_dicts() != result.report.as_dicts()):
             raise EngineError(

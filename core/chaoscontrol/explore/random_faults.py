@@ -82,14 +82,17 @@ def log_uniform(stream: Stream, low: int, high: int) -> int:
 
 
 def draw_schedule(
-    stream: Stream, kinds: Sequence[type[f.Fault]], num_vms: int, span_ns: int, *, faults_max: int = FAULTS_MAX
-) -> FaultSchedule:
+    stream: Stream, kinds: Sequence[type[f.Fault]], num_vms: int, span_ns: int, *, processes: Sequence[str] = (),
+    faults_max: int = FAULTS_MAX,
+) -> FaultSchedule:  # fmt: skip
     """A schedule of these kinds of faults, all ended within span_ns after the branch's beginning.
 
-    About faults_max faults at most: weather may add one per machine and kind. Kinds that a single machine cannot have
-    (partitions) are left out for one; without any kind the schedule is empty.
+    processes: whom signals may be sent to, by name. About faults_max faults at most: weather may add one per machine
+    and kind. Kinds that a single machine cannot have (partitions) are left out for one, signals where no process is
+    named; without any kind the schedule is empty.
     """
     usable = [kind for kind in kinds if num_vms > 1 or kind not in f.NETWORK_FAULTS]
+    usable = [kind for kind in usable if processes or kind is not f.SignalProcess]
     if not usable:
         return FaultSchedule((), Origin.BRANCH)
     few = _choose(stream, [kind for kind in usable if kind in AWAY], 1)
@@ -103,7 +106,9 @@ def draw_schedule(
     tempo_ns = log_uniform(stream, min(TEMPO_NS_MIN, least_ns), min(TEMPO_NS_MAX, greatest_ns))
     at_ns = _around(stream, tempo_ns) % max(1, span_ns // 2)
     while sudden and at_ns < span_ns and len(drawn) < faults_max:
-        drawn.append(_draw_sudden(stream, sudden[stream.below(len(sudden))], num_vms, _whole(at_ns), span_ns, tempo_ns))
+        kind = sudden[stream.below(len(sudden))]
+        fault = _signal(stream, num_vms, processes) if kind is f.SignalProcess else _make(stream, kind, num_vms)
+        drawn.append(_place_sudden(stream, fault, _whole(at_ns), span_ns, tempo_ns))
         at_ns += _around(stream, tempo_ns)
         if not stream.below(CALM_ODDS):
             at_ns += log_uniform(stream, tempo_ns, max(tempo_ns, span_ns // CALM_PART))
@@ -129,10 +134,7 @@ def _elsewhere(fault: f.Fault, vm: int) -> f.Fault:
     return dataclasses.replace(fault, **changes)
 
 
-def _draw_sudden(
-    stream: Stream, kind: type[f.Fault], num_vms: int, at_ns: int, span_ns: int, tempo_ns: int
-) -> ScheduledFault:
-    fault = _make(stream, kind, num_vms)
+def _place_sudden(stream: Stream, fault: f.Fault, at_ns: int, span_ns: int, tempo_ns: int) -> ScheduledFault:
     if not fault.LASTS:
         return ScheduledFault(at_ns, fault)
     longest = span_ns - at_ns
@@ -240,6 +242,15 @@ def _kill(stream: Stream, num_vms: int) -> f.Fault:
 
 def _restart(stream: Stream, num_vms: int) -> f.Fault:
     return f.ProcessRestart(stream.below(num_vms), _CRASHES[stream.below(3)])
+
+
+_SIGNALS = (9, 15, 19, 18)
+"""SIGKILL, SIGTERM, SIGSTOP, SIGCONT, as Linux numbers them on x86-64 (signal(7))."""
+
+
+def _signal(stream: Stream, num_vms: int, processes: Sequence[str]) -> f.Fault:
+    target, process = stream.below(num_vms), processes[stream.below(len(processes))]
+    return f.SignalProcess(target, process, _SIGNALS[stream.below(len(_SIGNALS))])
 
 
 def _signed(stream: Stream, value: int) -> int:

@@ -32,7 +32,7 @@ def scenario_from_table(table: Table) -> Scenario:
     """What scenario_to_table() was given."""
     values = dict(table)
     values["faults"] = tuple(FAULTS[name] for name in table["faults"])
-    for name in ("console_never", "console_sometimes"):
+    for name in ("console_never", "console_sometimes", "processes"):
         values[name] = tuple(table[name])
     values["schedule"] = FaultSchedule.from_toml(table["schedule"])
     return Scenario(**values)

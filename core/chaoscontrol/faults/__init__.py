@@ -3,6 +3,7 @@
 from .effects import DiskEffect, Effects, LinkEffect, MachineEffect, effects_of
 from .engine import EngineState, FaultChange, FaultEngine, FaultTarget
 from .schedule import FaultSchedule, FaultScheduleBuilder, Origin, ScheduledFault, format_ns, parse_ns
+from .spans import FaultSpan, add_changes
 from .types import (
     DISK_FAULTS,
     FAULTS,
@@ -44,10 +45,10 @@ from .types import (
 __all__ = [
     "DISK_FAULTS", "FAULTS", "NETWORK_FAULTS", "ClockJump", "ClockSkew", "CpuSlowdown", "DiskCorruption", "DiskEffect",
     "DiskFull", "DiskLatencySpike", "DiskReadError", "DiskTornWrite", "DiskWriteError", "Effects", "EngineState",
-    "Fault", "FaultChange", "FaultEngine", "FaultError", "FaultSchedule", "FaultScheduleBuilder", "FaultTarget",
-    "HealAll", "InjectInterrupt", "InjectNmi", "LinkEffect", "LostFlush", "MachineEffect", "MemoryPressure",
-    "NetworkBandwidth", "NetworkHeal", "NetworkJitter", "NetworkLatency", "NetworkPartition", "OneWayPartition",
-    "Origin", "PacketCorruption", "PacketDuplicate", "PacketLoss", "PacketReorder", "ProcessKill", "ProcessPause",
-    "ProcessRestart", "ScheduledFault", "SignalProcess", "SlowDisk", "TimerJitter", "effects_of", "format_ns",
-    "parse_ns",
+    "Fault", "FaultChange", "FaultEngine", "FaultError", "FaultSchedule", "FaultScheduleBuilder", "FaultSpan",
+    "FaultTarget", "HealAll", "InjectInterrupt", "InjectNmi", "LinkEffect", "LostFlush", "MachineEffect",
+    "MemoryPressure", "NetworkBandwidth", "NetworkHeal", "NetworkJitter", "NetworkLatency", "NetworkPartition",
+    "OneWayPartition", "Origin", "PacketCorruption", "PacketDuplicate", "PacketLoss", "PacketReorder", "ProcessKill",
+    "ProcessPause", "ProcessRestart", "ScheduledFault", "SignalProcess", "SlowDisk", "TimerJitter", "add_changes",
+    "effects_of", "format_ns", "parse_ns",
 ]  # fmt: skip

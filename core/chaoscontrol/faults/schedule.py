@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
-import tomllib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
+
+from chaoscontrol.texts import read_toml
 
 from .types import FAULTS, NS_MAX, Fault, FaultError, shown
 
@@ -87,9 +88,9 @@ class FaultSchedule:
         for scheduled in self.faults:
             scheduled.fault.check(num_vms)
 
-    def before(self, ns: int) -> FaultSchedule:
-        """Without the faults that begin at this time or later."""
-        return dataclasses.replace(self, faults=tuple(f for f in self.faults if f.at_ns < ns))
+    def until(self, ns: int) -> FaultSchedule:
+        """Without the faults that begin later than this time."""
+        return dataclasses.replace(self, faults=tuple(f for f in self.faults if f.at_ns <= ns))
 
     @property
     def end_ns(self) -> int:
@@ -115,9 +116,9 @@ class FaultSchedule:
     def from_toml(cls, text: str, *, where: str = "schedule") -> FaultSchedule:
         """Reads the text form. Raises FaultError naming the field and what is allowed there."""
         try:
-            table = tomllib.loads(text)
-        except (ValueError, RecursionError) as e:  # TOMLDecodeError is one; so are numbers and nesting beyond bounds
-            raise FaultError(f"not TOML: {' '.join(str(e).split())}", where=where) from None
+            table = read_toml(text)
+        except ValueError as e:
+            raise FaultError(str(e), where=where) from None
         return cls.from_table(table, where=where)
 
     @classmethod
@@ -157,7 +158,8 @@ def _read_fault(entry: dict[str, Any], where: str) -> ScheduledFault:
             if name.endswith("_ns") and isinstance(value, str):
                 values[name] = parse_ns(value, name, signed=True)
         elif field.default is dataclasses.MISSING:
-            raise FaultError(f"{kind}: {name} is missing", where=where)
+            hint = f"its fields are at, for, {', '.join(fields)}"
+            raise FaultError(f"{kind}: {name} is missing", where=where, hint=hint)
     if "at" not in entry:
         raise FaultError(f"{kind}: at is missing", where=where, hint='give a time, as in at = "1.5 ms"')
     duration = parse_ns(entry["for"], "for") if "for" in entry else None

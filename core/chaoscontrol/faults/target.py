@@ -14,6 +14,8 @@ from chaoscontrol.disk import CrashMode as DiskCrash
 from chaoscontrol.disk import DiskFaults
 from chaoscontrol.random import derive_seed
 
+from .types import SLOW_PERMILLE_MAX
+
 if TYPE_CHECKING:
     from chaoscontrol.cluster import SimulationController
 
@@ -46,10 +48,11 @@ class ClusterFaults:
     def __init__(self, cluster: SimulationController) -> None:
         self._cluster = cluster
         self.state = TargetState()
-        self.failed: list[str] = []
+        self.failed: list[tuple[int, str]] = []
+        """When, virtual nanoseconds, and what."""
 
     def _fail(self, vm: int, what: str) -> None:
-        self.failed.append(f"machine {vm}: {what}")
+        self.failed.append((self._cluster.vns, f"machine {vm}: {what}"))
 
     def _ended(self, vm: int) -> bool:
         return self._cluster.has_ended(vm)
@@ -90,7 +93,7 @@ class ClusterFaults:
                 lost_flush_ppm=CHANCE if effect.lost_flush else 0,
                 spike_ppm=effect.spike_ppm,
                 spike_ns=min(effect.spike_ns, DISK_DELAY_NS_MAX),
-                slow_milli=min(effect.slow_permille, 10**9),
+                slow_milli=min(effect.slow_permille, SLOW_PERMILLE_MAX),
             )
         )
 

@@ -101,6 +101,9 @@ NS_MAX = 10**15
 """Eleven days: the longest time that a fault's field can hold."""
 SPIKE_NS_MAX = 3_600_000_000_000
 """An hour: the longest that a disk can hold a request back."""
+SLOW_PERMILLE_MAX = 10_000_000
+"""Of one slow disk, and of several at once, which multiply. A request keeps the time that it was given when it began,
+so this bounds for how long a disk may still seem slow after it was healed."""
 
 
 # ---- network ---------------------------------------------------------------------------------------------------------
@@ -323,7 +326,7 @@ class SlowDisk(_Disk):
 
     def __post_init__(self) -> None:
         _need_vm(self, "target")
-        _need_int(self, "factor_permille", 1, 10_000_000, "a factor in permille")
+        _need_int(self, "factor_permille", 1, SLOW_PERMILLE_MAX, "a factor in permille")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -492,7 +495,8 @@ class TimerJitter(Fault):
 NAME_BYTES_MAX = 255
 
 
-def _is_name(value: object) -> bool:
+def is_process_name(value: object) -> bool:
+    """Whether a process can be called so."""
     if not isinstance(value, str) or "\0" in value:
         return False
     try:
@@ -514,7 +518,7 @@ class SignalProcess(Fault):
 
     def __post_init__(self) -> None:
         _need_vm(self, "target")
-        _need(_is_name(self.process), self, "process", f"a process's name of 1 to {NAME_BYTES_MAX} bytes")
+        _need(is_process_name(self.process), self, "process", f"a process's name of 1 to {NAME_BYTES_MAX} bytes")
         _need_int(self, "signal", 1, SIGNAL_MAX, "a signal's number")
 
 

@@ -15,13 +15,13 @@ import zstandard
 from chaoscontrol.recording.errors import RecordingError
 from chaoscontrol.recording.frames import (
     COMPRESSED,
-    FORMAT_VERSION,
     FRAMES_MAX,
     HEAD,
     HEAD_CHECKED,
     MAGIC,
     PAYLOAD_BYTES_MAX,
     SEGMENT_BYTES,
+    VERSIONS,
     WINDOW_BYTES_MAX,
     FrameKind,
     FrameTable,
@@ -80,14 +80,15 @@ class FrameFile:
         finally:
             os.close(fd)
         magic = mapped[: len(MAGIC)]
-        if magic != MAGIC:
+        if len(magic) < len(MAGIC) or magic[:6] != MAGIC[:6]:
             mapped.close()
-            if magic[:6] == MAGIC[:6] and len(magic) == len(MAGIC):
-                version = int.from_bytes(magic[6:], "little")
-                raise RecordingError(
-                    f"has format version {version}", path=self.path, offset=6, hint=f"this is for {FORMAT_VERSION}"
-                )
             raise RecordingError("is no recording", path=self.path, offset=0)
+        self.version = int.from_bytes(magic[6:], "little")
+        """Of the format."""
+        if self.version not in VERSIONS:
+            mapped.close()
+            hint = f"this is for {', '.join(map(str, VERSIONS))}"
+            raise RecordingError(f"has format version {self.version}", path=self.path, offset=6, hint=hint)
         return mapped
 
     # ---- finding frames ---------------------------------------------------------------------------------------------
@@ -197,11 +198,23 @@ class FrameFile:
         """The payload of frame number `frame`, inflated. Raises RecordingError."""
         return self._payload_at(self.table.offsets[frame], self.head(frame))
 
+    def stored(self, frame: int) -> Callable[[], bytes]:
+        """What gives the payload of frame number `frame`, also when the file is closed. Raises RecordingError."""
+        at, head = self.table.offsets[frame], self.head(frame)
+        stored = self._stored_at(at, head)
+        return lambda: self._inflated(stored, head, at)
+
     def _payload_at(self, at: int, head: Head) -> bytes:
+        return self._inflated(self._stored_at(at, head), head, at)
+
+    def _stored_at(self, at: int, head: Head) -> bytes:
         start = at + HEAD.size
         stored = self._map[start : start + head.stored_bytes]
         if crc32(stored) != head.payload_crc:
             raise self.error("the contents of a frame are damaged", at)
+        return stored
+
+    def _inflated(self, stored: bytes, head: Head, at: int) -> bytes:
         if head.flags not in (0, COMPRESSED):
             raise self.error(f"a frame has unknown flags {head.flags:#x}", at)
         most = payload_max(head.kind)

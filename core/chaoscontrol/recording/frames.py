@@ -19,8 +19,13 @@ from zlib import crc32
 
 import zstandard
 
-FORMAT_VERSION = 1
-MAGIC = b"\x89CCREC" + FORMAT_VERSION.to_bytes(2, "little")
+FORMAT_VERSION, PACKETS_VERSION = 4, 5
+"""The format's version, and that of a file that may have PACKETS frames besides."""
+WITH_PACKETS = (3, PACKETS_VERSION)
+VERSIONS = (2, 3, FORMAT_VERSION, PACKETS_VERSION)
+"""Those that can be read; 2 and 3 have no branches that were renamed, deleted or annotated, and no edits of packets."""
+_SIGNATURE = b"\x89CCREC"
+MAGIC, PACKETS_MAGIC = (_SIGNATURE + version.to_bytes(2, "little") for version in (FORMAT_VERSION, PACKETS_VERSION))
 
 HEAD = struct.Struct("<IBBHIIQQII")
 """Payload's bytes in the file, kind, flags, branch, sequence, CRC-32 of those bytes, first and last virtual time, bytes
@@ -61,6 +66,8 @@ class FrameKind(enum.IntEnum):
     """Where the frames of the segment before are; at every multiple of SEGMENT_BYTES, and only there."""
     PAD = 8
     """Nothing: zeros up to the next multiple of SEGMENT_BYTES."""
+    PACKETS = 9
+    """What the network carried."""
 
 
 STRUCTURE = (FrameKind.INDEX, FrameKind.PAD)
@@ -80,7 +87,7 @@ class Head(NamedTuple):
     payload_crc: int
     first_vns: int
     last_vns: int
-    """The earliest and the latest virtual time in a payload of events or checkpoints; 0 in others."""
+    """The earliest and the latest virtual time in a payload of events, checkpoints or packets; 0 in others."""
     inflated_bytes: int
     head_crc: int
 

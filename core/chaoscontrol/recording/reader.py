@@ -9,22 +9,27 @@ from __future__ import annotations
 import dataclasses
 import os
 from bisect import bisect_right
-from itertools import compress
+from heapq import heappop, heappush
+from itertools import compress, zip_longest
 from typing import TYPE_CHECKING, NoReturn
 
 from chaoscontrol.events import Event, EventKind
+from chaoscontrol.in_flight import captured_records
+from chaoscontrol.network import Fate
 from chaoscontrol.protocol import Command, SdkEvent
 from chaoscontrol.recording import records
 from chaoscontrol.recording.errors import RecordingError
 from chaoscontrol.recording.fields import Fields, Place, unpack
 from chaoscontrol.recording.frame_file import FrameFile
-from chaoscontrol.recording.frames import PAYLOAD_BYTES_MAX, VNS_MAX, FrameKind, Layout
+from chaoscontrol.recording.frames import PAYLOAD_BYTES_MAX, VNS_MAX, WITH_PACKETS, FrameKind, Layout
 from chaoscontrol.recording.header import Header, decode_header
-from chaoscontrol.timetravel import Ending, Failure, GivenInput, Position
+from chaoscontrol.recording.tree import RecordedBranch, RecordedMark, RecordedTree
+from chaoscontrol.timetravel import Failure, PacketInput, Position
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from chaoscontrol.network import CapturedFrame
     from chaoscontrol.recording.frame_file import Damage
 
 ENDS_LOOKED_AT = 16
@@ -41,50 +46,6 @@ FILTERS: dict[str, Callable[[Event], bool]] = {
     "network": lambda event: event.kind is EventKind.NETWORK,
 }
 """Words for which events are wanted. Failures of host properties are no events: see RecordedBranch.failures."""
-
-
-@dataclasses.dataclass(slots=True)
-class RecordedBranch:
-    """One branch, as far as it is recorded."""
-
-    number: int
-    name: str
-    parent: int | None
-    start: Position
-    _look: Callable[[], None] = dataclasses.field(repr=False, compare=False)
-    """Finds out what a large file is not asked for when it is opened."""
-    _end: Position | None = None
-    _event_frames: list[int] = dataclasses.field(default_factory=list[int])
-    _checkpoint_frames: list[int] = dataclasses.field(default_factory=list[int])
-    inputs: list[GivenInput] = dataclasses.field(default_factory=list[GivenInput])
-    endings: list[Ending] = dataclasses.field(default_factory=list[Ending])
-    failures: list[Failure] = dataclasses.field(default_factory=list[Failure])
-    judged: list[Position] = dataclasses.field(default_factory=list[Position])
-    """Where each failure was found out."""
-    remarks: list[records.Remark] = dataclasses.field(default_factory=list[records.Remark])
-
-    @property
-    def end(self) -> Position:
-        """The last position that the file speaks of. Raises RecordingError."""
-        self._look()
-        assert self._end is not None
-        return self._end
-
-    @property
-    def event_frames(self) -> list[int]:
-        """Numbers of the frames with its own events, in order. Raises RecordingError."""
-        self._look()
-        return self._event_frames
-
-    @property
-    def checkpoint_frames(self) -> list[int]:
-        """Those with its digests."""
-        self._look()
-        return self._checkpoint_frames
-
-    def found(self, events: list[int], checkpoints: list[int], end: Position) -> None:
-        """What looking has found."""
-        self._event_frames, self._checkpoint_frames, self._end = events, checkpoints, end
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,10 +72,7 @@ class Recording:
         self.path = self._frames.path
         self.end: records.End | None = None
         """None: the recording was not closed; the program that wrote it was killed, or could not write on."""
-        self.branches: list[RecordedBranch] = []
-        """By number; the first one first."""
-        self._made: list[int] = []
-        """The frame in which each branch is made."""
+        self._tree = self._no_tree()
         self._images: list[int] = []
         self._looked = False
         try:
@@ -135,6 +93,9 @@ class Recording:
         self._frames.close()
 
     # ---- opening ----------------------------------------------------------------------------------------------------
+
+    def _no_tree(self) -> RecordedTree:
+        return RecordedTree(self._fail, self._look)
 
     def _place(self, frame: int) -> Place:
         return Place(self.path, self._frames.offset(frame))
@@ -158,7 +119,7 @@ class Recording:
                 if number <= 0:
                     raise
                 self._frames.cut(number, error.what)
-                self.branches, self._made, self._images, self.end, self._looked = [], [], [], None, False
+                self._tree, self._images, self.end, self._looked = self._no_tree(), [], None, False
 
     def _read_tree(self) -> None:
         kinds = bytes(self._frames.table.kinds)
@@ -170,7 +131,7 @@ class Recording:
             if tree_bytes > TREE_BYTES_MAX:
                 raise self._frames.error(f"its tree has more than {TREE_BYTES_MAX} bytes", self._frames.offset(number))
             for record in records.decode_tree(payload, self._place(number)):
-                self._add(record, number)
+                self._tree.take(record, number)
         self._images = list(self._of_kind(FrameKind.IMAGE))
         if not self.branches:
             self._look()
@@ -179,7 +140,8 @@ class Recording:
             self.end = records.decode_end(self._frames.payload(last), self._place(last))
 
     def _refuse_odd_kinds(self, kinds: bytes) -> None:
-        odd = kinds.translate(None, bytes(FrameKind))
+        known = [kind for kind in FrameKind if kind is not FrameKind.PACKETS or self.has_packets]
+        odd = kinds.translate(None, bytes(known))
         places = [
             kinds.find(odd[:1]) if odd else -1,
             kinds.find(FrameKind.HEADER, 1),
@@ -201,22 +163,23 @@ class Recording:
         if self._looked:
             return
         events, checkpoints = self._sorted(FrameKind.EVENTS), self._sorted(FrameKind.CHECKPOINTS)
+        packets = self._sorted(FrameKind.PACKETS)
         for branch in self.branches:
             own = events[branch.number], checkpoints[branch.number]
-            branch.found(*own, self._end_of(branch, *own, up_to_damage))
+            branch.found(*own, packets[branch.number], self._end_of(branch, *own, up_to_damage))
         self._looked = True
 
     def _sorted(self, kind: FrameKind) -> list[list[int]]:
         """The frames of a kind by branch."""
         table, numbers = self._frames.table, list(self._of_kind(kind))
         if len(self.branches) == 1 and not any(map(table.branches.__getitem__, numbers)):
-            if numbers and numbers[0] < self._made[0]:
+            if numbers and numbers[0] < self._tree.made[0]:
                 self._fail_unknown(0, numbers[0])
             return [numbers]
         found: list[list[int]] = [[] for _ in self.branches]
         for number in numbers:
             branch = table.branches[number]
-            if branch >= len(found) or number < self._made[branch]:
+            if branch >= len(found) or number < self._tree.made[branch]:
                 self._fail_unknown(branch, number)
             found[branch].append(number)
         return found
@@ -237,42 +200,10 @@ class Recording:
         return end
 
     def _fail_unknown(self, number: int, frame: int) -> NoReturn:
-        raise self._frames.error(f"a frame speaks of branch {number}, not known yet", self._frames.offset(frame))
+        self._fail(f"a frame speaks of branch {number}, not known yet", frame)
 
-    def _branch(self, number: int, frame: int) -> RecordedBranch:
-        if number >= len(self.branches):
-            self._fail_unknown(number, frame)
-        return self.branches[number]
-
-    def _add(self, record: records.TreeRecord, frame: int) -> None:
-        if isinstance(record, records.BranchMade):
-            self._add_branch(record, frame)
-            return
-        branch = self._branch(record.branch, frame)
-        match record:
-            case records.InputGiven(_, given):
-                if given.at < (branch.inputs[-1].after if branch.inputs else branch.start):
-                    raise self._frames.error("an input comes before its predecessor", self._frames.offset(frame))
-                branch.inputs.append(given)
-            case records.MachineEnded(_, ending):
-                branch.endings.append(ending)
-            case records.PropertyBroken(_, failure, judged):
-                branch.failures.append(failure)
-                branch.judged.append(judged)
-            case records.Remark():
-                branch.remarks.append(record)
-
-    def _add_branch(self, record: records.BranchMade, frame: int) -> None:
-        if record.branch != len(self.branches) or (record.parent is None) != (record.branch == 0):
-            raise self._frames.error(f"branch {record.branch} stands out of order", self._frames.offset(frame))
-        if record.parent is not None:
-            parent = self._branch(record.parent, frame)
-            if record.start < parent.start:
-                raise self._frames.error("a branch begins before its parent", self._frames.offset(frame))
-        if any(branch.name == record.name for branch in self.branches):
-            raise self._frames.error(f"there are two branches {record.name}", self._frames.offset(frame))
-        self._made.append(frame)
-        self.branches.append(RecordedBranch(record.branch, record.name, record.parent, record.start, self._look))
+    def _fail(self, what: str, frame: int) -> NoReturn:
+        raise self._frames.error(what, self._frames.offset(frame))
 
     def _latest(self, number: int, branch: RecordedBranch) -> Position:
         """The last position that a frame of events or checkpoints speaks of."""
@@ -293,37 +224,68 @@ class Recording:
         return len(self._frames)
 
     @property
+    def has_packets(self) -> bool:
+        """Whether what the network carried was recorded, too."""
+        return self._frames.version in WITH_PACKETS
+
+    @property
     def damage(self) -> Damage | None:
         """Where the readable part ends, if not at the end of the file."""
         return self._frames.damage
 
     @property
+    def branches(self) -> list[RecordedBranch]:
+        """By number, the first one first; deleted ones included."""
+        return self._tree.branches
+
+    @property
+    def kept(self) -> list[RecordedBranch]:
+        """The branches that were not deleted, in order."""
+        return [branch for branch in self._tree.branches if not branch.deleted]
+
+    @property
+    def deleted_names(self) -> list[str]:
+        """All names that the deleted ones had."""
+        return [name for gone in self._tree.branches if gone.deleted for name in (*gone.former, gone.name)]
+
+    @property
+    def marks(self) -> dict[str, RecordedMark]:
+        """By name, in the order in which they were set first."""
+        return self._tree.marks()
+
+    @property
     def failures(self) -> list[tuple[RecordedBranch, Failure]]:
         """What was broken, branch by branch."""
-        return [(branch, failure) for branch in self.branches for failure in branch.failures]
+        return [(branch, failure) for branch in self.kept for failure in branch.failures]
 
-    def branch(self, name: str) -> RecordedBranch:
-        """The branch called `name`. Raises RecordingError."""
-        for branch in self.branches:
-            if branch.name == name:
-                return branch
-        known = ", ".join(branch.name for branch in self.branches[:20])
-        raise RecordingError(f"there is no branch {name!r}", path=self.path, hint=f"branches: {known}")
+    def branch(self, name: str | None = None) -> RecordedBranch:
+        """The branch that is or was called `name`, or the first one. Raises RecordingError."""
+        if name is None:
+            if not self.branches:
+                raise RecordingError("nothing had happened yet when it ended", path=self.path)
+            return self.branches[0]
+        branch = self._tree.find(name)
+        if branch is None or branch.deleted:
+            what = f"there is no branch {name!r}" if branch is None else f"branch {name!r} was deleted"
+            known = ", ".join(kept.name for kept in self.kept[:20])
+            raise RecordingError(what, path=self.path, hint=f"branches: {known}")
+        return branch
 
     def owner(self, branch: RecordedBranch, position: Position) -> RecordedBranch:
         """The branch of its line that `position` belongs to: the oldest one that reaches it."""
-        line = [branch]
-        while line[-1].parent is not None:
-            line.append(self.branches[line[-1].parent])
-        for above, below in zip(line[:0:-1], line[-2::-1], strict=True):
-            if position <= below.start:
-                return above
-        return branch
+        return self._tree.owner(branch, position)
+
+    def line(self, branch: RecordedBranch, last: Position) -> list[tuple[RecordedBranch, Position]]:
+        """The branches that lead to a position of `branch`, the first one first, each with its last position."""
+        line = [(branch, last)]
+        while (parent := line[-1][0].parent) is not None:
+            line.append((self.branches[parent], line[-1][0].start))
+        return line[::-1]
 
     def position(self, branch: RecordedBranch, vns: int) -> Position:
-        """Virtual time `vns` of a branch's line, after all inputs that were given then."""
-        owner = self.owner(branch, Position(vns))
-        return Position(vns, sum(given.at.vns == vns for given in owner.inputs))
+        """Virtual time `vns` of a branch's line, after all inputs that the line has then."""
+        line = self.line(branch, branch.end)
+        return Position(vns, sum(g.at.vns == vns and g.after <= last for record, last in line for g in record.inputs))
 
     def _batch(self, number: int, branch: RecordedBranch) -> records.EventBatch:
         batch = records.decode_events(self._frames.payload(number), self._place(number))
@@ -374,17 +336,108 @@ class Recording:
                 if inside and (wanted is None or wanted(event)):
                     yield number, event
 
+    def packets(
+        self, branch: RecordedBranch, *, from_vns: int = 0, to_vns: int | None = None
+    ) -> Iterator[CapturedFrame]:
+        """What the network did with frames on the branch itself in [from_vns, to_vns], in its order."""
+        last_vns, table = VNS_MAX if to_vns is None else to_vns, self._frames.table
+        for number in branch.packet_frames:
+            if table.firsts[number] <= last_vns and table.lasts[number] >= from_vns:
+                for frame in self._packets(number, branch):
+                    if from_vns <= frame.switched_vns <= last_vns:
+                        yield frame
+
+    def packets_to(self, branch: RecordedBranch, last: Position) -> Iterator[CapturedFrame]:
+        """What the network did on the branch itself up to a position that another branch may leave it at."""
+        if last.vns:
+            yield from self.packets(branch, to_vns=last.vns - 1)
+        frames, count = self._packets_at(branch, last)
+        yield from frames if count is None else frames[:count]
+
+    def packets_after(self, branch: RecordedBranch, start: Position) -> Iterator[CapturedFrame]:
+        """What it did from a position on; of that instant, all that is not known to have come before."""
+        frames, count = self._packets_at(branch, start)
+        yield from frames[count or 0 :]
+        yield from self.packets(branch, from_vns=start.vns + 1)
+
+    def _packets_at(self, branch: RecordedBranch, position: Position) -> tuple[list[CapturedFrame], int | None]:
+        """What was told at a position's instant, and how much of it by then; None: that cannot be known.
+
+        First comes what a tick's end brought, then the records of each edit, in the order of the inputs.
+        """
+        frames = list(self.packets(branch, from_vns=position.vns, to_vns=position.vns))
+        edits = [at for at, frame in enumerate(frames) if frame.fate & (Fate.TAKEN | Fate.EDITED)]
+        if not edits:
+            return frames, None
+        given = [g.input for g in branch.inputs if g.at.vns == position.vns and g.after <= position]
+        count = sum(captured_records(one.edit) for one in given if isinstance(one, PacketInput))
+        return frames, edits[min(count, len(edits)) - 1] + 1 if count else edits[0]
+
+    def _packets(self, number: int, branch: RecordedBranch) -> tuple[CapturedFrame, ...]:
+        batch = records.decode_packets(self._frames.payload(number), self._place(number))
+        if batch.branch != branch.number:
+            self._place(number).fail(f"its packets are of branch {batch.branch}, its head says {branch.number}")
+        vms, table = self.header.config.num_vms, self._frames.table
+        if any(frame.src >= vms or frame.dst >= vms for frame in batch.frames):
+            self._place(number).fail(f"its packets are of more than {vms} machines")
+        times = [frame.switched_vns for frame in batch.frames]
+        if times != sorted(times):
+            self._place(number).fail("its packets are not in order")
+        if not times or (times[0], times[-1]) != (table.firsts[number], table.lasts[number]):
+            self._place(number).fail("its packets are not of the times that its head says")
+        return batch.frames
+
     def checkpoints(self, branch: RecordedBranch) -> list[records.Checkpoint]:
         """The branch's own positions with known digests, in order."""
-        found: dict[Position, records.Checkpoint] = {}
-        for number in branch.checkpoint_frames:
-            for checkpoint in self._checkpoints(number, branch):
-                found.setdefault(checkpoint.position, checkpoint)
-        return [found[position] for position in sorted(found)]
+        return list(self.each_checkpoint(branch))
+
+    def each_checkpoint(
+        self, branch: RecordedBranch, *, from_vns: int = 0, to_vns: int | None = None
+    ) -> Iterator[records.Checkpoint]:
+        """The same, of [from_vns, to_vns], one after the other; nothing else is read, and few of them are kept."""
+        last_vns, table = VNS_MAX if to_vns is None else to_vns, self._frames.table
+        frames = [at for at in branch.checkpoint_frames if table.firsts[at] <= last_vns and table.lasts[at] >= from_vns]
+        frames.sort(key=lambda number: table.firsts[number])
+        # They stand in the order in which they became known, so frames may tell of overlapping times.
+        told: Position | None = None
+        known: list[tuple[Position, int, int, records.Checkpoint]] = []
+        for frame, following in zip_longest(frames, frames[1:]):
+            until_vns = VNS_MAX + 1 if following is None else table.firsts[following]
+            for at, checkpoint in enumerate(self._checkpoints(frame, branch)):
+                heappush(known, (checkpoint.position, frame, at, checkpoint))
+            while known and known[0][0].vns < until_vns:
+                position, _, _, checkpoint = heappop(known)
+                if position != told and from_vns <= position.vns <= last_vns:
+                    told = position
+                    yield checkpoint
+
+    def later_checkpoints(
+        self, branch: RecordedBranch
+    ) -> list[tuple[int, int, Callable[[], list[records.Checkpoint]]]]:
+        """The same in pieces: virtual times of the first and the last one of each, and what reads it.
+
+        A piece is read, and its contents checked, when that is called, also after the recording was closed.
+        """
+        table = self._frames.table
+
+        def later(number: int) -> Callable[[], list[records.Checkpoint]]:
+            payload = self._frames.stored(number)
+            return lambda: self._decode_checkpoints(payload(), number, branch)
+
+        return [(table.firsts[number], table.lasts[number], later(number)) for number in branch.checkpoint_frames]
+
+    def checkpoint_count(self, branch: RecordedBranch) -> int:
+        """How many there are; what they say is not looked at."""
+        frames = branch.checkpoint_frames
+        found = (records.checkpoint_positions(self._frames.payload(number), self._place(number)) for number in frames)
+        return len({position for positions in found for position in positions})
 
     def _checkpoints(self, number: int, branch: RecordedBranch) -> list[records.Checkpoint]:
+        return self._decode_checkpoints(self._frames.payload(number), number, branch)
+
+    def _decode_checkpoints(self, payload: bytes, number: int, branch: RecordedBranch) -> list[records.Checkpoint]:
         place = self._place(number)
-        found = records.decode_checkpoints(self._frames.payload(number), place)
+        found = records.decode_checkpoints(payload, place)
         for checkpoint in found:
             if checkpoint.branch != branch.number or len(checkpoint.parts) != self.header.config.num_vms:
                 place.fail(f"a checkpoint is not of branch {branch.number} of this cluster")
@@ -470,6 +523,8 @@ class Recording:
                 expected[head.branch] = batch.first + len(batch.events)
             case FrameKind.CHECKPOINTS:
                 self._checkpoints(number, self.branches[head.branch])
+            case FrameKind.PACKETS:
+                self._packets(number, self.branches[head.branch])
             case FrameKind.IMAGE:
                 unpack(self._frames.payload(number), self._place(number))
             case FrameKind.INDEX:

@@ -132,8 +132,12 @@ def rebuild(
     images: Sequence[ImagePath] = (),
     trusted_observers: Sequence[str] = (),
     threads: int | None = None,
+    packets: bool = False,
 ) -> Rebuilt:
-    """The cluster of a recording. `images`: files to look for its images in. Raises RecordingError, UsageError."""
+    """The cluster of a recording. Raises RecordingError, UsageError.
+
+    `images`: files to look for its images in. `packets`: what the network carries is captured.
+    """
     header = recording.header
     try:
         properties = _trusted(header.judge, trusted_observers, recording.path).properties()
@@ -152,7 +156,7 @@ def rebuild(
     try:
         if header.schedule.faults:
             cluster.set_schedule(header.schedule)
-        return Rebuilt(cluster, ClusterWitness(cluster, PropertyOracle(properties)))
+        return Rebuilt(cluster, ClusterWitness(cluster, PropertyOracle(properties), packets=packets))
     except BaseException:
         cluster.close()
         raise

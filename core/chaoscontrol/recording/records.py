@@ -9,14 +9,17 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from chaoscontrol.network import FATES, FRAME_BYTES_MAX, CapturedFrame, Fate
 from chaoscontrol.oracle import At
 from chaoscontrol.recording import values
 from chaoscontrol.recording.fields import ARRAY_MAX, Fields, Place, entries, pack, unpack
 from chaoscontrol.recording.frames import BRANCHES_MAX
 from chaoscontrol.recording.values import NAME_MAX, VM_MAX
+from chaoscontrol.registers import PACKED_BYTES
 from chaoscontrol.timetravel import Ending, Failure, GivenInput, Position
 from chaoscontrol.timetravel.keyframes import Parts
 from chaoscontrol.timetravel.moment import BRANCH_NAME
+from chaoscontrol.timetravel.sketch import SKETCH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +79,41 @@ class Remark:
     """A name for the position, not a note about it."""
 
 
-TreeRecord = BranchMade | InputGiven | MachineEnded | PropertyBroken | Remark
+@dataclasses.dataclass(frozen=True, slots=True)
+class BranchRenamed:
+    """From here on a branch is called otherwise; its former names stay its own."""
+
+    branch: int
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BranchDeleted:
+    """A branch is gone; nothing forks from it any more."""
+
+    branch: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Annotated:
+    """A note on a branch, or on a mark that was set on it, in place of the one before."""
+
+    branch: int
+    mark: str | None
+    text: str
+    """Empty: no note."""
+
+
+TreeRecord = (
+    BranchMade
+    | InputGiven
+    | MachineEnded
+    | PropertyBroken
+    | Remark
+    | BranchRenamed
+    | BranchDeleted
+    | Annotated
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,6 +126,14 @@ class EventBatch:
     pending: bool
     """They had happened when the recording ended, and were not judged yet."""
     events: tuple[Event, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PacketBatch:
+    """What the network did with frames on a branch, in its order."""
+
+    branch: int
+    frames: tuple[CapturedFrame, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -140,9 +185,15 @@ def tree_values(record: TreeRecord) -> list[object]:
             return [3, branch, at.vns, at.vm, at.instret, failure.name, failure.details, judged.vns, judged.ordinal]
         case Remark(branch, position, text, is_mark):
             return [4, branch, position.vns, position.ordinal, text, is_mark]
+        case BranchRenamed(branch, name):
+            return [5, branch, name]
+        case BranchDeleted(branch):
+            return [6, branch]
+        case Annotated(branch, mark, text):
+            return [7, branch, mark, text]
 
 
-_TREE_LENGTHS = (6, 3, 6, 9, 6)
+_TREE_LENGTHS = (6, 3, 6, 9, 6, 3, 2, 4)
 
 
 def read_tree_record(value: object, what: str, place: Place) -> TreeRecord:
@@ -156,9 +207,7 @@ def read_tree_record(value: object, what: str, place: Place) -> TreeRecord:
     branch = fields.whole("branch", 0, BRANCHES_MAX - 1)
     match kind:
         case 0:
-            name = fields.text("name", NAME_MAX)
-            if BRANCH_NAME.fullmatch(name) is None:
-                fields.refuse("name", name, "a branch's name")
+            name = _branch_name(fields)
             parent = fields.whole_or_none("parent", 0, BRANCHES_MAX - 1)
             return BranchMade(branch, name, parent, values.position_of(fields, "start"))
         case 1:
@@ -170,9 +219,22 @@ def read_tree_record(value: object, what: str, place: Place) -> TreeRecord:
             at = At(fields.whole("vns"), fields.whole("vm", -1, VM_MAX), fields.whole("instret"))
             failure = Failure(at, fields.text("name"), fields.text("details"))
             return PropertyBroken(branch, failure, values.position_of(fields, "judged"))
-        case _:
+        case 4:
             position = values.position_of(fields, "position")
             return Remark(branch, position, fields.text("text", NOTE_MAX), fields.flag("is_mark"))
+        case 5:
+            return BranchRenamed(branch, _branch_name(fields))
+        case 6:
+            return BranchDeleted(branch)
+        case _:
+            return Annotated(branch, fields.text_or_none("mark", NOTE_MAX), fields.text("text", NOTE_MAX))
+
+
+def _branch_name(fields: Fields) -> str:
+    name = fields.text("name", NAME_MAX)
+    if BRANCH_NAME.fullmatch(name) is None:
+        fields.refuse("name", name, "a branch's name")
+    return name
 
 
 def encode_tree(records: Sequence[TreeRecord]) -> bytes:
@@ -206,32 +268,85 @@ def decode_events(payload: bytes, place: Place) -> EventBatch:
     return EventBatch(branch, first, until, pending, events)
 
 
+# ---- packets ---------------------------------------------------------------------------------------------------------
+
+
+def encode_packets(batch: PacketBatch) -> bytes:
+    """The payload of a PACKETS frame."""
+    frames = [
+        [f.switched_vns, f.sent_vns, f.arrival_vns, f.serial, f.src, f.dst, int(f.fate), f.data] for f in batch.frames
+    ]
+    return pack([batch.branch, frames])
+
+
+def decode_packets(payload: bytes, place: Place) -> PacketBatch:
+    """The batch of a PACKETS frame. Raises RecordingError."""
+    fields = Fields(unpack(payload, place), 2, "packets", place)
+    branch = fields.whole("branch", 0, BRANCHES_MAX - 1)
+    found = fields.array("packets", ARRAY_MAX)
+    return PacketBatch(branch, tuple(_read_frame(value, f"packets[{at}]", place) for at, value in enumerate(found)))
+
+
+def _read_frame(value: object, what: str, place: Place) -> CapturedFrame:
+    fields = Fields(value, 8, what, place)
+    return CapturedFrame(
+        fields.whole("switched"),
+        fields.whole("sent"),
+        fields.whole_or_none("arrival"),
+        fields.whole("serial"),
+        fields.whole("src", 0, VM_MAX),
+        fields.whole("dst", 0, VM_MAX),
+        Fate(fields.whole("fate", 0, FATES)),
+        fields.binary("data", FRAME_BYTES_MAX),
+    )
+
+
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
 
 
 def _checkpoint_values(c: Checkpoint) -> list[object]:
-    parts = [bytes.fromhex("".join(part)) for part in c.parts]
+    machines = [[bytes.fromhex(part.whole + part.cpu + part.devices), part.registers, part.sketch] for part in c.parts]
     network = bytes.fromhex(c.network)
-    return [c.branch, c.position.vns, c.position.ordinal, c.instrets, c.totals, parts, network, c.events]
+    return [c.branch, c.position.vns, c.position.ordinal, c.instrets, c.totals, machines, network, c.events]
+
+
+def _read_parts(value: object, what: str, place: Place) -> Parts:
+    fields = Fields(value, 3, what, place)
+    digests = _exactly(fields, "digests", 3 * DIGEST_BYTES)
+    registers, sketch = _exactly(fields, "registers", PACKED_BYTES), _exactly(fields, "sketch", SKETCH_BYTES)
+    whole, cpu, devices = (digests[at : at + DIGEST_BYTES].hex() for at in range(0, 3 * DIGEST_BYTES, DIGEST_BYTES))
+    return Parts(whole, cpu, devices, registers, sketch)
+
+
+def _exactly(fields: Fields, name: str, size: int) -> bytes:
+    data = fields.binary(name, size)
+    if len(data) != size:
+        fields.refuse(name, data, f"{size} bytes")
+    return data
+
+
+def _begin_checkpoint(value: object, what: str, place: Place) -> tuple[Fields, int, Position]:
+    fields = Fields(value, 8, what, place)
+    return fields, fields.whole("branch", 0, BRANCHES_MAX - 1), values.position_of(fields, "position")
 
 
 def _read_checkpoint(value: object, what: str, place: Place) -> Checkpoint:
-    fields = Fields(value, 8, what, place)
-    branch = fields.whole("branch", 0, BRANCHES_MAX - 1)
-    position = values.position_of(fields, "position")
+    fields, branch, position = _begin_checkpoint(value, what, place)
     instrets, totals = fields.wholes("instrets", MACHINES_MAX), fields.wholes("totals", MACHINES_MAX)
-    digests = fields.array("parts", MACHINES_MAX)
-    if not len(instrets) == len(totals) == len(digests) > 0:
-        place.fail(f"{what} speaks of {len(instrets)}, {len(totals)} and {len(digests)} machines")
-    parts: list[Parts] = []
-    for digest in digests:
-        if type(digest) is not bytes or len(digest) != 3 * DIGEST_BYTES:
-            fields.refuse("parts", digest, f"{3 * DIGEST_BYTES} bytes")
-        parts.append(Parts(*(digest[at : at + DIGEST_BYTES].hex() for at in range(0, 3 * DIGEST_BYTES, DIGEST_BYTES))))
+    machines = fields.array("parts", MACHINES_MAX)
+    if not len(instrets) == len(totals) == len(machines) > 0:
+        place.fail(f"{what} speaks of {len(instrets)}, {len(totals)} and {len(machines)} machines")
+    parts = [_read_parts(machine, f"{what}.parts[{at}]", place) for at, machine in enumerate(machines)]
     network = fields.binary("network", DIGEST_BYTES)
     if len(network) not in (0, DIGEST_BYTES):
         fields.refuse("network", network, f"{DIGEST_BYTES} bytes or none")
     return Checkpoint(branch, position, instrets, totals, tuple(parts), network.hex(), fields.whole("events"))
+
+
+def checkpoint_bytes_max(checkpoint: Checkpoint) -> int:
+    """What one of so many machines takes at most in a CHECKPOINTS frame; there is room for several of the largest."""
+    numbers = 9 + 9 + 9 + DIGEST_BYTES + 9 + 9 + 32
+    return numbers + len(checkpoint.parts) * (9 + 9 + 3 * DIGEST_BYTES + PACKED_BYTES + SKETCH_BYTES + 16)
 
 
 def encode_checkpoints(checkpoints: Sequence[Checkpoint]) -> bytes:
@@ -243,6 +358,12 @@ def decode_checkpoints(payload: bytes, place: Place) -> list[Checkpoint]:
     """The checkpoints of a CHECKPOINTS frame. Raises RecordingError."""
     found = entries(unpack(payload, place), "checkpoints", place)
     return [_read_checkpoint(value, f"checkpoints[{at}]", place) for at, value in enumerate(found)]
+
+
+def checkpoint_positions(payload: bytes, place: Place) -> list[Position]:
+    """Where the checkpoints of a CHECKPOINTS frame are. Raises RecordingError."""
+    found = entries(unpack(payload, place), "checkpoints", place)
+    return [_begin_checkpoint(value, f"checkpoints[{at}]", place)[2] for at, value in enumerate(found)]
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------

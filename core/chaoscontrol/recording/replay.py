@@ -1,8 +1,9 @@
 """Replay: lives through a recording again, from its recipe alone, and compares everything with what was recorded.
 
-Compared are every event, every failure, every machine's end, and at every checkpoint the instruction counts, console
-totals and digests. The first difference ends the replay and is named; nothing is ever tried again. The engine is
-deterministic, so a replay that differs is a bug, or was made by another engine.
+Compared are every event, every failure, every machine's end, every packet if they were recorded and are captured, and
+at every checkpoint the instruction counts, console totals and digests. The first difference ends the replay and is
+named; nothing is ever tried again. The engine is deterministic, so a replay that differs is a bug, or was made by
+another engine.
 
 A follower walks one branch: inputs are given at the positions at which they were given, checkpoints are stopped at.
 Where else a run is cut has no influence on it.
@@ -17,16 +18,20 @@ from chaoscontrol.errors import ChaosControlError
 from chaoscontrol.recording.errors import RecordingError
 from chaoscontrol.recording.records import Checkpoint
 from chaoscontrol.timetravel import CancelledError, GivenInput, Multiverse, Observer, Position, format_seconds
+from chaoscontrol.timetravel.verify import difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from chaoscontrol.events import Event
+    from chaoscontrol.network import CapturedFrame
     from chaoscontrol.recording.reader import RecordedBranch, Recording
     from chaoscontrol.timetravel import Ending, Failure
+    from chaoscontrol.timetravel.verify import MachineDifference
 
     Progress = Callable[[str, int, int], None]
     """Called with a branch, where its replay is, and where it ends, virtual nanoseconds."""
+    OnFrames = Callable[[Sequence[CapturedFrame]], object]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,12 +47,19 @@ class Difference:
     machine: int | None
     """None: the cluster as a whole."""
     part: str
-    """What differs: instructions, registers, devices, memory, console, network, events, failures, endings, inputs."""
+    """What differs: instructions, registers, devices, memory or a page, console, network, packets, events, failures,
+    endings, inputs."""
     what: str
+    event: int
+    """Events of the branch's line that had happened as recorded: the number of the first that may not have."""
+    registers: tuple[str, ...] = ()
+    """Those that differ, by name."""
+    pages: tuple[str, ...] = ()
+    """Those that differ and could be named."""
 
     def __str__(self) -> str:
         who = "the cluster" if self.machine is None else f"vm{self.machine}"
-        since = f", after {format_seconds(self.after_vns)} s"
+        since = f", after {format_seconds(self.after_vns)} s and event {self.event}"
         where = f"{self.branch}@{format_seconds(self.vns)} (tick {self.tick}{since})"
         return f"{where}: {who} differs in {self.part}: {self.what}"
 
@@ -88,24 +100,35 @@ class Compared:
 class Replay:
     """Replays of one recording on one cluster, which stands at virtual time 0.
 
-    The cluster's branches get the recorded names.
+    The cluster's branches get the recorded names. `on_frames`: is told of all that the witness captures of the network.
     """
 
-    def __init__(self, recording: Recording, multiverse: Multiverse, *, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        multiverse: Multiverse,
+        *,
+        progress: Progress | None = None,
+        on_frames: OnFrames | None = None,
+    ) -> None:
         self._recording = recording
         self._multiverse = multiverse
         self._progress = progress
+        self._on_frames = on_frames
         config = recording.header.config
         if len(multiverse.machines) != config.num_vms:
             raise RecordingError(
                 f"it is of {config.num_vms} machines, the cluster has {len(multiverse.machines)}", path=recording.path
             )
         self._quantum_ns = config.quantum_ns
+        first = recording.branches[0].name if recording.branches else multiverse.branch.name
+        if not multiverse.knows_branch(first):
+            multiverse.rename_branch(multiverse.branch.name, first)
 
     def all(self) -> Compared:
-        """Every branch, to its end. Raises DifferenceError."""
+        """Every branch that was not deleted, to its end. Raises DifferenceError."""
         done = Compared()
-        for branch in self._recording.branches:
+        for branch in self._recording.kept:
             done = done.plus(self.branch(branch, branch.start, branch.end))
         return done
 
@@ -116,7 +139,25 @@ class Replay:
             parent = branch if branch.parent is None or start > branch.start else self._above(branch)
             multiverse.goto_time(start.vns, branch=parent.name, ordinal=start.ordinal)
             multiverse.fork(name or branch.name)
-        follower = _Follower(self._recording, multiverse, branch, self._quantum_ns, self._progress)
+        return self._follow(branch, start, end)
+
+    def along(self, branch: RecordedBranch, start: Position, end: Position, name: str) -> Compared:
+        """The line of `branch` from `start` to `end`, as a new branch called `name`. What leads to `start` was replayed
+        before. Raises DifferenceError."""
+        assert start <= end
+        owner, done = self._recording.owner(branch, end), None
+        for record, last in self._recording.line(owner, end):
+            if done is not None:
+                done = done.plus(self._follow(record, record.start, last))
+            elif start < last or record is owner:
+                done = self.branch(record, start, last, name)
+        assert done is not None, "the last of its line was there"
+        return done
+
+    def _follow(self, branch: RecordedBranch, start: Position, end: Position) -> Compared:
+        """From `start` of a branch, where the cluster is, to `end`."""
+        multiverse = self._multiverse
+        follower = _Follower(self._recording, multiverse, branch, self._quantum_ns, self._progress, self._on_frames)
         return follower.run(start, end)
 
     def _above(self, branch: RecordedBranch) -> RecordedBranch:
@@ -124,20 +165,12 @@ class Replay:
         assert branch.parent is not None
         return self._recording.branches[branch.parent]
 
-    def to(self, branch: RecordedBranch, position: Position) -> None:
-        """To a position of `branch` itself, comparing all the way. Raises DifferenceError."""
-        for record in self._recording.branches[: branch.number]:
-            if self._is_above(record, branch):
-                self.branch(record, record.start, record.end)
-        self.branch(branch, branch.start, position)
-
-    def _is_above(self, record: RecordedBranch, branch: RecordedBranch) -> bool:
-        at = branch.parent
-        while at is not None:
-            if at == record.number:
-                return True
-            at = self._recording.branches[at].parent
-        return False
+    def to(self, branch: RecordedBranch, position: Position) -> Compared:
+        """To a position of `branch` itself, along its line, comparing all the way. Raises DifferenceError."""
+        done = Compared()
+        for record, last in self._recording.line(branch, position):
+            done = done.plus(self.branch(record, record.start, last))
+        return done
 
 
 class _Follower(Observer):
@@ -150,15 +183,18 @@ class _Follower(Observer):
         branch: RecordedBranch,
         quantum_ns: int,
         progress: Progress | None,
+        on_frames: OnFrames | None,
     ) -> None:
         self._recording = recording
         self._multiverse = multiverse
         self._branch = branch
         self._quantum_ns = quantum_ns
         self._progress = progress
+        self._on_frames = on_frames
         self._here = multiverse.branch.name
         self._events = _Expected(recording, branch, multiverse.events_total)
         self._ending = self._failure = 0
+        self._maybe_past: list[Ending] = []
         self._good_vns = 0
         self._compared = 0
         self._difference: Difference | None = None
@@ -168,7 +204,10 @@ class _Follower(Observer):
         multiverse, branch = self._multiverse, self._branch
         assert multiverse.position == start and multiverse.at_end, "it follows what nobody has seen yet"
         self._good_vns = start.vns
-        self._ending = sum(ending.vns <= start.vns for ending in branch.endings)
+        self._frames = _ExpectedFrames(self._recording, branch, start)
+        # Of the start's own instant some may be to come: its inputs can end machines.
+        past = [ending for ending in branch.endings if ending.vns <= start.vns and start != branch.start]
+        self._ending, self._maybe_past = len(past), [ending for ending in past if ending.vns == start.vns]
         self._failure = sum(judged <= start for judged in branch.judged)
         inputs = [given for given in branch.inputs if start <= given.at and given.after <= end]
         checkpoints = [c for c in self._recording.checkpoints(branch) if start <= c.position <= end]
@@ -233,12 +272,31 @@ class _Follower(Observer):
 
     # ---- comparing --------------------------------------------------------------------------------------------------
 
-    def _differs(self, machine: int | None, part: str, what: str, vns: int | None = None) -> None:
+    def _differs(
+        self,
+        machine: int | None,
+        part: str,
+        what: str,
+        vns: int | None = None,
+        *,
+        event: int | None = None,
+        found: MachineDifference | None = None,
+    ) -> None:
         """Notes the first difference. It is raised when the cluster has come to rest, for a run cannot be left."""
         if self._difference is None:
             vns = self._multiverse.position.vns if vns is None else vns
-            tick = vns // self._quantum_ns
-            self._difference = Difference(self._branch.name, vns, self._good_vns, tick, machine, part, what)
+            self._difference = Difference(
+                branch=self._branch.name,
+                vns=vns,
+                after_vns=self._good_vns,
+                tick=vns // self._quantum_ns,
+                machine=machine,
+                part=part,
+                what=what,
+                event=self._multiverse.events_total if event is None else event,
+                registers=() if found is None else tuple(name for name, _, _ in found.registers),
+                pages=() if found is None else found.pages,
+            )
 
     def _raise(self) -> None:
         if self._difference is not None:
@@ -257,9 +315,9 @@ class _Follower(Observer):
             if vm.console_total != expected.totals[machine]:
                 what = f"{vm.console_total} bytes sent, {expected.totals[machine]} recorded"
                 self._differs(machine, "console", what)
-            recorded = expected.parts[machine]
-            if str(vm.digest()) != recorded.whole:
-                self._name_part(machine, expected)
+            found = difference(vm, expected.parts[machine])
+            if found is not None:
+                self._differs(machine, found.part, found.describe("recorded"), found=found)
         network = str(multiverse.network_digest)
         if expected.network and network != expected.network:
             self._differs(None, "network", f"digest {network[:16]}, {expected.network[:16]} recorded")
@@ -267,17 +325,6 @@ class _Follower(Observer):
             self._differs(None, "events", f"{multiverse.events_total} have happened, {expected.events} recorded")
         self._raise()
         self._good_vns = expected.position.vns
-
-    def _name_part(self, machine: int, expected: Checkpoint) -> None:
-        vm, recorded = self._multiverse.machines[machine], expected.parts[machine]
-        for part, now, before in (
-            ("registers", str(vm.cpu_digest()), recorded.cpu),
-            ("devices", str(vm.device_digest()), recorded.devices),
-        ):
-            if now != before:
-                self._differs(machine, part, f"digest {now[:16]}, {before[:16]} recorded")
-                return
-        self._differs(machine, "memory", f"digest {str(vm.digest())[:16]}, {recorded.whole[:16]} recorded")
 
     def happened(
         self, branch: str, first: int, until: Position, events: Sequence[Event], failures: Sequence[Failure]
@@ -302,7 +349,7 @@ class _Follower(Observer):
         if event != expected:
             machine = event.vm if event.vm >= 0 else None
             what = f"event {number} is {_described(event)}, recorded is {_described(expected)}"
-            self._differs(machine, "events", what, min(event.vns, expected.vns))
+            self._differs(machine, "events", what, min(event.vns, expected.vns), event=number)
 
     def _compare_failure(self, failure: Failure) -> None:
         recorded = self._branch.failures
@@ -315,8 +362,23 @@ class _Follower(Observer):
             what = f"{failure.name!r} at {failure.at} is broken, recorded is {expected.name!r} at {expected.at}"
             self._differs(None, "failures", what, failure.at.vns)
 
-    def machine_ended(self, branch: str, ending: Ending) -> None:
+    def switched(self, branch: str, frames: Sequence[CapturedFrame]) -> None:
         if branch != self._here:
+            return
+        if self._on_frames is not None:
+            self._on_frames(frames)
+        for frame in frames if self._recording.has_packets else ():
+            try:
+                expected = self._frames.take(frame)
+            except RecordingError as error:
+                self._differs(None, "packets", f"the recorded ones cannot be read: {error}", frame.sent_vns)
+                break
+            if expected is not None and frame != expected:
+                self._differs(frame.src, "packets", f"{frame} went, recorded is {expected}", frame.sent_vns)
+        self._stop()
+
+    def machine_ended(self, branch: str, ending: Ending) -> None:
+        if branch != self._here or ending in self._maybe_past:
             return
         recorded = self._branch.endings
         expected = recorded[self._ending] if self._ending < len(recorded) else None
@@ -344,6 +406,9 @@ class _Follower(Observer):
         missing = self._events.next_before(end)
         if missing is not None:
             self._differs(None, "events", f"recorded is {_described(missing)}, which has not happened")
+        frame = self._frames.next_before(end)
+        if frame is not None and self._multiverse.witness.captures:
+            self._differs(frame.src, "packets", f"recorded is {frame}, which did not go", frame.sent_vns)
         if self._failure < len(self._branch.failures) and self._branch.judged[self._failure] <= end:
             name = self._branch.failures[self._failure].name
             self._differs(None, "failures", f"{name!r} was broken when recorded, and is not")
@@ -397,6 +462,41 @@ class _Expected:
             events.append(found[1])
             self._next = None
         return events
+
+
+class _ExpectedFrames:
+    """The recorded frames of a branch from `start` on, taken one after the other."""
+
+    def __init__(self, recording: Recording, branch: RecordedBranch, start: Position) -> None:
+        self._source = recording.packets_after(branch, start)
+        self._next: CapturedFrame | None = None
+        self._start_vns = start.vns
+        self._met = False
+
+    def _peek(self) -> CapturedFrame | None:
+        if self._next is None:
+            self._next = next(self._source, None)
+        return self._next
+
+    def _may_precede(self, recorded: CapturedFrame) -> bool:
+        """Of the start's own instant, some were switched before its inputs, and some by them."""
+        return not self._met and recorded.switched_vns == self._start_vns
+
+    def take(self, frame: CapturedFrame) -> CapturedFrame | None:
+        """The recorded one that `frame` should be; None if the file ends before it."""
+        while (recorded := self._peek()) is not None:
+            self._next = None
+            if recorded.is_copy(frame) or not self._may_precede(recorded):
+                self._met = True
+                return recorded
+        return None
+
+    def next_before(self, end: Position) -> CapturedFrame | None:
+        """The next one that went by `end`, and has not been taken."""
+        recorded = self._peek()
+        if recorded is None or self._may_precede(recorded):
+            return None
+        return recorded if recorded.switched_vns < end.vns else None
 
 
 def _numbered(recording: Recording, branch: RecordedBranch, first: int) -> Iterator[tuple[int, Event, bool, Position]]:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from chaoscontrol.cluster import VMS_MAX
 from chaoscontrol.events import Event, EventKind
 from chaoscontrol.faults import FAULTS, Fault, FaultChange, FaultError, FaultSchedule, Origin, ScheduledFault
+from chaoscontrol.in_flight import ArriveAt, CopyAt, Drop, Overwrite, PacketId
+from chaoscontrol.network import FRAME_BYTES_MAX
 from chaoscontrol.protocol import Command, SdkEvent, Status
 from chaoscontrol.recording.fields import U32, U64, Fields, Place, entries
 from chaoscontrol.registers import EDITABLE
@@ -20,6 +22,7 @@ from chaoscontrol.timetravel import (
     FaultInput,
     GivenInput,
     MemoryInput,
+    PacketInput,
     Phase,
     PhaseInput,
     Position,
@@ -29,6 +32,7 @@ from chaoscontrol.timetravel import (
 )
 
 if TYPE_CHECKING:
+    from chaoscontrol.in_flight import PacketEdit
     from chaoscontrol.timetravel import Input
 
 VM_MAX = VMS_MAX - 1
@@ -132,12 +136,26 @@ def input_values(given: Input) -> list[object]:
             return [6, machine, [address, data]]
         case RegisterInput(machine, name, value):
             return [7, machine, [name, value.to_bytes(VALUE_BYTES_MAX, "little")]]
+        case PacketInput(packet, edit):
+            return [8, [packet.src, packet.serial, packet.dst, packet.copy], _edit_values(edit)]
+
+
+def _edit_values(edit: PacketEdit) -> list[object]:
+    match edit:
+        case Drop():
+            return [0, None]
+        case ArriveAt(vns):
+            return [1, vns]
+        case CopyAt(vns):
+            return [2, vns]
+        case Overwrite(pieces):
+            return [3, [[offset, piece] for offset, piece in pieces]]
 
 
 def read_input(value: object, what: str, place: Place) -> Input:
     """An input from `input_values`."""
     fields = Fields(value, 3, what, place)
-    match fields.whole("kind", 0, 7):
+    match fields.whole("kind", 0, 8):
         case 0:
             return ConsoleInput(fields.whole("machine", 0, VM_MAX), fields.binary("data"))
         case 1:
@@ -155,11 +173,40 @@ def read_input(value: object, what: str, place: Place) -> Input:
             machine = fields.whole("machine", 0, VM_MAX)
             write = Fields(fields.any(), 2, f"{what}.write", place)
             return MemoryInput(machine, write.whole("address"), write.binary("data"))
-        case _:
+        case 7:
             machine = fields.whole("machine", 0, VM_MAX)
             register = Fields(fields.any(), 2, f"{what}.register", place)
             name, value = register.text("name", NAME_MAX, tuple(EDITABLE)), register.binary("value", VALUE_BYTES_MAX)
             return RegisterInput(machine, name, int.from_bytes(value, "little"))
+        case _:
+            packet = Fields(fields.any(), 4, f"{what}.packet", place)
+            src, serial = packet.whole("src", 0, VM_MAX), packet.whole("serial")
+            named = PacketId(src, serial, packet.whole("dst", 0, VM_MAX), packet.whole("copy", 0, U32))
+            return PacketInput(named, _read_edit(fields.any(), f"{what}.edit", place))
+
+
+def _read_edit(value: object, what: str, place: Place) -> PacketEdit:
+    fields = Fields(value, 2, what, place)
+    match fields.whole("kind", 0, 3):
+        case 0:
+            if not fields.none():
+                fields.refuse("nothing", fields.any(), "nil")
+            return Drop()
+        case 1:
+            return ArriveAt(fields.whole("vns"))
+        case 2:
+            return CopyAt(fields.whole("vns"))
+        case _:
+            pieces = [
+                Fields(piece, 2, f"{what}.pieces[{at}]", place)
+                for at, piece in enumerate(fields.array("pieces", FRAME_BYTES_MAX))
+            ]
+            return Overwrite(
+                tuple(
+                    (piece.whole("offset", 0, FRAME_BYTES_MAX), piece.binary("bytes", FRAME_BYTES_MAX))
+                    for piece in pieces
+                )
+            )
 
 
 def given_values(given: GivenInput) -> list[object]:

@@ -12,13 +12,23 @@ and everything after that is dropped; or, `strict`, a RecordingError is raised.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from chaoscontrol.recording import records
 from chaoscontrol.recording.errors import RecordingError
 from chaoscontrol.recording.fields import pack
-from chaoscontrol.recording.frames import BRANCHES_MAX, FRAMES_MAX, MAGIC, PAYLOAD_BYTES_MAX, FrameKind, Layout
+from chaoscontrol.recording.frames import (
+    BRANCHES_MAX,
+    FRAMES_MAX,
+    MAGIC,
+    PACKETS_MAGIC,
+    PAYLOAD_BYTES_MAX,
+    FrameKind,
+    Layout,
+)
 from chaoscontrol.recording.header import encode_header
 from chaoscontrol.timetravel import Observer, Position
 
@@ -26,15 +36,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from chaoscontrol.events import Event
+    from chaoscontrol.network import CapturedFrame
     from chaoscontrol.recording.header import Header
-    from chaoscontrol.timetravel import Ending, Failure, GivenInput, Multiverse
+    from chaoscontrol.timetravel import Ending, Failure, GivenInput, Moment, Multiverse
     from chaoscontrol.timetravel.keyframes import Keyframe
 
-FLUSH_S = 0.1
-"""On the caller's clock: what a killed process loses at most."""
+FLUSH_S = 0.05
+"""On the caller's clock. A killed process loses that much, and what its last segment took: 0.1 s in all."""
 FLUSH_ITEMS = 4096
 """Events and digests that wait at most, so that frames stay small and a caller without a clock loses little."""
 EVENTS_PER_FRAME = 1000
+PACKETS_PER_FRAME = 2000
+"""At most 1518 bytes each, so that they fit."""
 IMAGE_PIECE_BYTES = 512 << 10
 
 
@@ -42,7 +55,8 @@ class Recorder(Observer):
     """Records into `path`, which it replaces. Raises RecordingError if it cannot be begun.
 
     `clock`: seconds, of any epoch; without it only FLUSH_ITEMS and flush() decide. `images`: (number, inflated bytes)
-    of those that the header calls embedded. `bytes_max`: the recording stops before the file becomes larger.
+    of those that the header calls embedded. `packets`: the frames that the witness captures are written as well.
+    `bytes_max`: the recording stops before the file becomes larger.
     """
 
     def __init__(
@@ -54,6 +68,7 @@ class Recorder(Observer):
         images: Iterable[tuple[int, bytes | memoryview]] = (),
         on_error: Callable[[str], None] | None = None,
         strict: bool = False,
+        packets: bool = False,
         bytes_max: int | None = None,
     ) -> None:
         self.path = os.fspath(path)
@@ -65,8 +80,13 @@ class Recorder(Observer):
         self._strict = strict
         self._bytes_max = bytes_max
         self._numbers: dict[str, int] = {}
+        """Of branches that were not deleted, by what they are called now."""
+        self._branches = 0
+        """How many there ever were."""
         self._tree: list[records.TreeRecord] = []
         self._events: list[records.EventBatch] = []
+        self._packets: list[records.PacketBatch] = []
+        self._with_packets = packets
         self._checkpoints: list[records.Checkpoint] = []
         self._waiting = 0
         self._flushed_s = clock() if clock is not None else 0.0
@@ -78,20 +98,22 @@ class Recorder(Observer):
         except (OSError, ValueError) as e:
             reason = e.strerror or str(e) if isinstance(e, OSError) else str(e)
             raise RecordingError(f"cannot be written: {reason}", path=self.path) from None
-        strict, self._strict = self._strict, True
+        self._begun = False
         try:
-            self._write([MAGIC, *self._layout.add(FrameKind.HEADER, encode_header(header))])
+            magic = PACKETS_MAGIC if packets else MAGIC
+            self._write([magic, *self._layout.add(FrameKind.HEADER, encode_header(header))])
             for number, image in images:
                 self._embed(number, image)
         except BaseException:
-            os.close(self._fd)
+            self._remove()
             raise
-        self._strict = strict
+        self._begun = True
 
     # ---- what is told -----------------------------------------------------------------------------------------------
 
     def branch_made(self, name: str, parent: str | None, start: Position) -> None:
-        number = self._numbers[name] = len(self._numbers)
+        number = self._numbers[name] = self._branches
+        self._branches += 1
         above = None if parent is None else self._numbers[parent]
         if number >= BRANCHES_MAX:
             self._fail(f"there are more than {BRANCHES_MAX} branches")
@@ -113,7 +135,13 @@ class Recorder(Observer):
         if failures:
             self.flush()
         else:
-            self._flush_if_due()
+            self.flush_if_due()
+
+    def switched(self, branch: str, frames: Sequence[CapturedFrame]) -> None:
+        if self._with_packets:
+            self._packets.append(records.PacketBatch(self._numbers[branch], tuple(frames)))
+            self._waiting += len(frames)
+            self.flush_if_due()
 
     def machine_ended(self, branch: str, ending: Ending) -> None:
         self._add_tree(records.MachineEnded(self._numbers[branch], ending))
@@ -121,10 +149,27 @@ class Recorder(Observer):
     def keyframe_taken(self, branch: str, keyframe: Keyframe) -> None:
         self._checkpoints.append(records.Checkpoint.of(self._numbers[branch], keyframe))
         self._waiting += 1
-        self._flush_if_due()
+        self.flush_if_due()
+
+    def branch_renamed(self, name: str, new: str) -> None:
+        number = self._numbers[new] = self._numbers.pop(name)
+        self._add_tree(records.BranchRenamed(number, new))
+        self.flush()
+
+    def branch_deleted(self, name: str) -> None:
+        self.flush()  # what happened on it comes before
+        self._add_tree(records.BranchDeleted(self._numbers.pop(name)))
+        self.flush()
+
+    def marked(self, name: str, moment: Moment) -> None:
+        self.remark(moment.branch, moment.position, name, is_mark=True)
+
+    def annotated(self, branch: str, mark: str | None, text: str) -> None:
+        self._add_tree(records.Annotated(self._numbers[branch], mark, text))
+        self.flush()
 
     def moved(self) -> None:
-        self._flush_if_due()
+        self.flush_if_due()
 
     def remark(self, branch: str, position: Position, text: str, *, is_mark: bool = False) -> None:
         """A person's note on a position, or its name."""
@@ -149,7 +194,8 @@ class Recorder(Observer):
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
-    def _flush_if_due(self) -> None:
+    def flush_if_due(self) -> None:
+        """Write what waits if the clock says so; to be called now and then by whoever works long."""
         late = self._clock is not None and self._clock() - self._flushed_s >= FLUSH_S
         if self._waiting and (late or self._waiting >= FLUSH_ITEMS):
             self.flush()
@@ -158,12 +204,14 @@ class Recorder(Observer):
         """Write what waits; the system has it then."""
         tree, self._tree = self._tree, []
         events, self._events = self._events, []
+        packets, self._packets = self._packets, []
         checkpoints, self._checkpoints = self._checkpoints, []
         self._waiting = 0
         if self._clock is not None:
             self._flushed_s = self._clock()
-        if self.failed is None and (tree or events or checkpoints):
-            self._write([*self._tree_frames(tree), *self._event_frames(events), *self._checkpoint_frames(checkpoints)])
+        if self.failed is None and (tree or events or packets or checkpoints):
+            frames = [*self._tree_frames(tree), *self._event_frames(events), *self._packet_frames(packets)]
+            self._write([*frames, *self._checkpoint_frames(checkpoints)])
 
     def _tree_frames(self, tree: list[records.TreeRecord]) -> list[bytes]:
         if not tree:
@@ -199,13 +247,24 @@ class Recorder(Observer):
             for frame in self._event_frame(records.EventBatch(batch.branch, first, batch.until, batch.pending, events))
         ]
 
+    def _packet_frames(self, batches: list[records.PacketBatch]) -> list[bytes]:
+        frames: list[bytes] = []
+        for branch, group in itertools.groupby(batches, key=lambda batch: batch.branch):
+            found = [frame for batch in group for frame in batch.frames]
+            for at in range(0, len(found), PACKETS_PER_FRAME):
+                piece = tuple(found[at : at + PACKETS_PER_FRAME])
+                payload = records.encode_packets(records.PacketBatch(branch, piece))
+                times = piece[0].switched_vns, piece[-1].switched_vns
+                frames += self._layout.add(FrameKind.PACKETS, payload, branch=branch, times=times)
+        return frames
+
     def _checkpoint_frames(self, checkpoints: list[records.Checkpoint]) -> list[bytes]:
         frames: list[bytes] = []
         while checkpoints:
             branch = checkpoints[0].branch
             count = next((at for at, c in enumerate(checkpoints) if c.branch != branch), len(checkpoints))
-            # 256 machines make 16 KiB each.
-            piece, checkpoints = checkpoints[: min(count, 128)], checkpoints[min(count, 128) :]
+            count = min(count, max(PAYLOAD_BYTES_MAX // records.checkpoint_bytes_max(checkpoints[0]), 1))
+            piece, checkpoints = checkpoints[:count], checkpoints[count:]
             found = [c.position.vns for c in piece]
             payload = records.encode_checkpoints(piece)
             frames += self._layout.add(FrameKind.CHECKPOINTS, payload, branch=branch, times=(min(found), max(found)))
@@ -245,8 +304,18 @@ class Recorder(Observer):
         with contextlib.suppress(OSError):  # then its end is torn, which readers know
             os.ftruncate(self._fd, self._bytes)
 
+    def _remove(self) -> None:
+        """Leaves nothing of a recording that could not be begun."""
+        if stat.S_ISREG(os.fstat(self._fd).st_mode):
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+        os.close(self._fd)
+        self._fd = -1
+
     def _fail(self, why: str) -> None:
         self.failed = why
+        if not self._begun:
+            raise RecordingError(f"cannot be written: {why}", path=self.path)
         message = RecordingError(
             f"recording has stopped: {why}", path=self.path, hint="what is in the file so far is whole"
         )

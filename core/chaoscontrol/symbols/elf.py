@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FILE_FAULTS = (
-    *(ELFError, DWARFError, ConstructError, struct.error),
-    *(ValueError, LookupError, AttributeError, TypeError, AssertionError, OverflowError, MemoryError, RecursionError),
+    *(ELFError, DWARFError, ConstructError, struct.error, NotImplementedError),
+    *(ValueError, LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, RecursionError),
 )
 """What reading a damaged file through pyelftools can raise."""
 

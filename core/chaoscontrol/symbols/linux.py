@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from chaoscontrol.errors import AddressError
 
 from .bases import IMAGE_BASE, KERNEL_HALF
-from .space import PAGE_BYTES, AddressSpace, Memory, PhysicalMemory
+from .space import PAGE_BYTES, AddressSpace, CachedMemory, Memory, PhysicalMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +149,7 @@ class LinuxGuest:
     def __init__(self, machine: Machine, memory_bytes: int, symbols: SymbolTable, layout: Layout) -> None:
         """Never raises for what the guest's memory holds: notes says if no kernel was found in it."""
         self.registers = machine.registers()
-        self.physical = PhysicalMemory(machine, memory_bytes)
+        self.physical = CachedMemory(PhysicalMemory(machine, memory_bytes))
         self.layout = layout
         self.levels = 5 if self.registers.cr4 & CR4_LA57 else 4
         self.notes: tuple[str, ...] = ()
@@ -214,6 +214,14 @@ class LinuxGuest:
             return "" if address is None else self._name(address)
         except AddressError:
             return ""
+
+    def current(self) -> Task | None:
+        """The running task; None if it cannot be read."""
+        address = self.current_address()
+        try:
+            return None if address is None else self._task(address, address)
+        except AddressError:
+            return None
 
     def _name(self, task: int) -> str:
         text = self.kernel.read(task + self.layout("task_struct", "comm"), COMM_BYTES)

@@ -1,8 +1,9 @@
 """A stopped machine's memory: physical, or virtual through any page tables; and search in both.
 
-A Memory reads bytes or raises AddressError; it never writes and keeps nothing, so it is right at every moment the
-machine stands at. Page tables are those of long mode with 4 levels, or 5 if asked (SDM vol. 3, 4.5); a table may be
-anything, since the guest wrote it: walks are bounded by the levels, listing by the number of entries looked at.
+A Memory reads bytes or raises AddressError; it never writes and, CachedMemory excepted, keeps nothing, so it is right
+at every moment the machine stands at. Page tables are those of long mode with 4 levels, or 5 if asked (SDM vol. 3,
+4.5); a table may be anything, since the guest wrote it: walks are bounded by the levels, listing by the number of
+entries looked at.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ FRAME_MASK = 0x000F_FFFF_FFFF_F000
 SEARCH_CHUNK_BYTES = 1 << 20
 PATTERN_BYTES_MAX = 1 << 16
 FOUND_MAX = 1000
+SMALL_BYTES = 1024
+"""A read of so much is small."""
 TABLES_MAX = 1 << 14
 """Page tables looked at when an address space is listed: so many map 32 GiB by small pages."""
 
@@ -75,6 +78,10 @@ class Memory:
         """What can be read from `start` to `end`."""
         raise NotImplementedError
 
+    def executable(self, address: int) -> bool:
+        """May code be there? Raises AddressError."""
+        raise NotImplementedError
+
     def read_up_to(self, address: int, size: int) -> bytes:
         """As many of the bytes as can be read from there on without a gap."""
         pieces: list[bytes] = []
@@ -113,6 +120,9 @@ class PhysicalMemory(Memory):
     def regions(self, start: int, end: int) -> Iterator[Region]:
         if max(start, 0) < min(end, self.size):
             yield Region(max(start, 0), min(end, self.size), True, False, True)
+
+    def executable(self, address: int) -> bool:
+        return 0 <= address < self.size
 
 
 class AddressSpace(Memory):
@@ -156,6 +166,9 @@ class AddressSpace(Memory):
             pieces.append(self.physical.read(found.physical, part))
             address, size = address + part, size - part
         return b"".join(pieces)
+
+    def executable(self, address: int) -> bool:
+        return self.translate(address).executable
 
     def regions(self, start: int, end: int) -> Iterator[Region]:
         """What is mapped, neighbours of equal rights as one. Stops after TABLES_MAX tables."""
@@ -201,6 +214,38 @@ class AddressSpace(Memory):
                         )
             else:
                 yield from self._leaves(entry & FRAME_MASK, level - 1, first, start, end, now, no_code, count)
+
+
+class CachedMemory(Memory):
+    """Another memory, of which pages are read once: for many small reads at one moment. Large ones are not kept."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.size = memory.size
+        self._pages: dict[int, bytes] = {}
+        self._executable: dict[int, bool] = {}
+
+    def _page(self, number: int) -> bytes:
+        found = self._pages.get(number)
+        if found is None:
+            start = number * PAGE_BYTES
+            found = self._pages[number] = self._memory.read(start, min(PAGE_BYTES, self.size - start))
+        return found
+
+    def read(self, address: int, size: int) -> bytes:
+        number, at = divmod(address, PAGE_BYTES)
+        if size <= SMALL_BYTES and at + size <= PAGE_BYTES and 0 <= address <= self.size - size:
+            return self._page(number)[at : at + size]
+        return self._memory.read(address, size)
+
+    def executable(self, address: int) -> bool:
+        number = address // PAGE_BYTES
+        if number not in self._executable:
+            self._executable[number] = self._memory.executable(address)
+        return self._executable[number]
+
+    def regions(self, start: int, end: int) -> Iterator[Region]:
+        return self._memory.regions(start, end)
 
 
 def _rights(region: Region) -> tuple[bool, bool, bool]:

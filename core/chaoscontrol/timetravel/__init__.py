@@ -1,5 +1,6 @@
 """Time travel: positions that can be written down, histories that can be branched, and the way between them."""
 
+from chaoscontrol.timetravel.ahead import read_ahead
 from chaoscontrol.timetravel.branch import Branch, Ending, GivenInput, typed_lines
 from chaoscontrol.timetravel.console_log import ConsoleLog, MergedLines, MergedView
 from chaoscontrol.timetravel.errors import (
@@ -12,12 +13,14 @@ from chaoscontrol.timetravel.errors import (
 )
 from chaoscontrol.timetravel.event_log import EventLog
 from chaoscontrol.timetravel.foretold import ForetoldBranch
+from chaoscontrol.timetravel.head import BranchHead
 from chaoscontrol.timetravel.inputs import (
     AgentInput,
     ConsoleInput,
     FaultInput,
     Input,
     MemoryInput,
+    PacketInput,
     Phase,
     PhaseInput,
     RegisterInput,
@@ -26,11 +29,14 @@ from chaoscontrol.timetravel.inputs import (
     describe,
 )
 from chaoscontrol.timetravel.moment import Moment, Position, format_seconds
-from chaoscontrol.timetravel.multiverse import BranchHead, Multiverse
+from chaoscontrol.timetravel.multiverse import Multiverse
 from chaoscontrol.timetravel.observer import Observer
+from chaoscontrol.timetravel.told import Told
+from chaoscontrol.timetravel.tree import NOTE_CHARS_MAX, Deleted, Mark
 from chaoscontrol.timetravel.witness import ClusterWitness, Failure, Witness
 
 __all__ = [
+    "NOTE_CHARS_MAX",
     "AgentInput",
     "Branch",
     "BranchError",
@@ -39,6 +45,7 @@ __all__ = [
     "ClusterWitness",
     "ConsoleInput",
     "ConsoleLog",
+    "Deleted",
     "DivergenceError",
     "Ending",
     "EventLog",
@@ -47,6 +54,7 @@ __all__ = [
     "ForetoldBranch",
     "GivenInput",
     "Input",
+    "Mark",
     "MemoryInput",
     "MergedLines",
     "MergedView",
@@ -54,6 +62,7 @@ __all__ = [
     "MomentError",
     "Multiverse",
     "Observer",
+    "PacketInput",
     "PastError",
     "Phase",
     "PhaseInput",
@@ -61,9 +70,11 @@ __all__ = [
     "RegisterInput",
     "ScheduleInput",
     "SeedInput",
+    "Told",
     "UnreachableError",
     "Witness",
     "describe",
     "format_seconds",
+    "read_ahead",
     "typed_lines",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """Something that a machine reaches at an instant not known beforehand; give one of the last three."""
+    """Something that a machine reaches at an instant not known beforehand; give one of the last four."""
 
     machine: int | None
     """None: whichever is first, which only `text` can ask for."""
@@ -15,6 +15,8 @@ class Aim:
     """The last bytes sent, the last of them by somebody on the way."""
     instret: int | None = None
     """Instructions retired."""
+    watch: bool = False
+    """Something is met that the machine watches; an instruction that it is about to execute counts once."""
 
 
 __all__ = ["Aim"]

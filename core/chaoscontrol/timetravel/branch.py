@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from chaoscontrol.events import Event
 from chaoscontrol.timetravel.console_log import ConsoleLog
 from chaoscontrol.timetravel.event_log import EventLog
 from chaoscontrol.timetravel.inputs import ConsoleInput, Input
@@ -64,6 +65,11 @@ class Ending:
     """Lower-case name of the stop: `shutdown`, `triple fault`, `reset`, `power off` for a power that was cut."""
     detail: int
 
+    @classmethod
+    def of(cls, machine: int, vns: int, stop: str, detail: int) -> "Ending":
+        """`stop`: the kind's C name."""
+        return cls(machine, vns, stop.lower().replace("_", " "), detail)
+
 
 @dataclass(frozen=True, slots=True)
 class Branch:
@@ -78,8 +84,16 @@ class Branch:
     inputs: tuple[GivenInput, ...]
     """Those given on this branch itself, in order."""
     endings: tuple[Ending, ...]
+    failures: tuple[Failure, ...]
+    """Properties broken on this branch itself, in the order in which they were found out."""
     keyframes: int
     """Snapshots held between start and end."""
+    note: str = ""
+    """What a person says of it."""
+    former: tuple[str, ...] = ()
+    """Names that it had before; they still lead to it."""
+    passed_vns: int | None = None
+    """Of a foretold branch: how far the cursor has been on it. None: to the end, as on any other."""
 
 
 @dataclass(slots=True)
@@ -100,8 +114,14 @@ class BranchRecord:
     log: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
     """(virtual time, machine, line) of what the machines logged."""
     keyframes: KeyframeIndex = field(default_factory=KeyframeIndex)
+    unjudged: tuple[Position, tuple[Event, ...]] | None = None
+    """Of a foretold branch: its end, and what had happened by then that is not among its events."""
     passed_vns: int | None = None
     """Of a foretold branch: how far the cursor has been on it, whence its consoles are known. None: to the end."""
+    note: str = ""
+    former: list[str] = field(default_factory=list[str])
+    """Names that it had before, the latest last."""
+    deleted: bool = False
 
     def picture(self) -> Branch:
         return Branch(
@@ -111,7 +131,11 @@ class BranchRecord:
             self.end,
             tuple(self.inputs),
             tuple(self.endings),
+            tuple(self.failures),
             len(self.keyframes),
+            self.note,
+            tuple(self.former),
+            self.passed_vns,
         )
 
     def line(self) -> list["BranchRecord"]:
@@ -157,6 +181,14 @@ class BranchRecord:
     def holds(self, owner: "BranchRecord", position: Position) -> bool:
         """Is `position` of the branch `owner` on this line?"""
         return owner is self or any(record is owner and position <= last for record, last in self.spans())
+
+    def fork_from(self, other: "BranchRecord") -> tuple[str, Position]:
+        """Up to where both lines are the same: the branch that the position belongs to, and it."""
+        known = {record.name: last for record, last in self.spans()}
+        shared = [
+            (record.name, min(last, known[record.name])) for record, last in other.spans() if record.name in known
+        ]
+        return shared[-1]
 
     def endings_to(self, position: Position) -> list[Ending]:
         """Machines that stop for good on this line, at or before `position`."""

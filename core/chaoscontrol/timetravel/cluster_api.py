@@ -13,6 +13,7 @@ from chaoscontrol.registers import Registers
 
 if TYPE_CHECKING:
     from chaoscontrol.faults import Fault, FaultSchedule
+    from chaoscontrol.in_flight import PacketEdit, PacketId
 
 
 class ConsoleMark(Protocol):
@@ -107,7 +108,22 @@ class Machine(Protocol):
 
     def device_digest(self) -> object: ...
 
-    def page_digest(self, page: int) -> object: ...
+    def registers_bytes(self) -> bytes:
+        """All registers, as chaoscontrol.registers.LAYOUT says."""
+        ...
+
+    @property
+    def page_count(self) -> int:
+        """Pages of memory, and of what devices keep."""
+        ...
+
+    def page_area(self, page: int, /) -> tuple[str, int]:
+        """What a page is part of, `memory` or what a device keeps, and its number there."""
+        ...
+
+    def page_sketch(self) -> bytes:
+        """Sums over all pages: see sketch.py."""
+        ...
 
     def registers(self) -> Registers: ...
 
@@ -173,6 +189,10 @@ class Cluster(Protocol):
         """Whether machine i cannot be run on."""
         ...
 
+    def begin_due_faults(self) -> None:
+        """Begins and ends the faults whose time has come."""
+        ...
+
     def next_fault_ns(self) -> int | None:
         """When the next fault begins or ends; None: nothing is to come."""
         ...
@@ -188,6 +208,10 @@ class Cluster(Protocol):
 
     def set_schedule(self, schedule: FaultSchedule) -> None:
         """Replaces the faults that have not begun. Raises UsageError, and then changes nothing."""
+        ...
+
+    def edit_packet(self, packet: PacketId, edit: PacketEdit, /) -> None:
+        """Does something to a packet on its way. Raises UsageError, and then changes nothing."""
         ...
 
     def reseed(self, branch_seed: int) -> None:

@@ -9,6 +9,7 @@ influence on the guests. No clock is consulted: segments are sized by the work t
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from chaoscontrol.errors import BudgetError
 from chaoscontrol.timetravel.aim import Aim
@@ -18,7 +19,7 @@ from chaoscontrol.timetravel.console_log import ConsoleLog
 from chaoscontrol.timetravel.errors import CancelledError, DivergenceError, UnreachableError
 from chaoscontrol.timetravel.event_log import EVENTS_MAX
 from chaoscontrol.timetravel.inputs import Input, PhaseInput, apply, machine_of
-from chaoscontrol.timetravel.keyframes import Keyframe, work_of
+from chaoscontrol.timetravel.keyframes import DENSITY_MIN, Keyframe, thin_line, work_of
 from chaoscontrol.timetravel.lookout import Lookout, LostError, Spoken
 from chaoscontrol.timetravel.moment import (
     DIGEST_PREFIX_DIGITS,
@@ -44,9 +45,6 @@ MARKS_MAX = 8192
 """Console lines in one segment, well under what the engine keeps (native/console.c)."""
 THIN_EVERY = 16
 """Snapshots taken between two rounds of thinning."""
-DENSITY_MIN = 2
-GAP_WORK_MAX = 8_000_000
-"""While there is memory, thinning leaves no more work than this between two snapshots: a jump to anywhere is short."""
 
 
 class Driver:
@@ -179,7 +177,7 @@ class Driver:
             self.position,
             self.instrets,
             self.totals,
-            parts_of(self._cluster),
+            parts_of(self.machines),
             snapshot,
             self.network_digest,
             self.events,
@@ -190,15 +188,9 @@ class Driver:
     def thin(self) -> None:
         """Drop snapshots that are crowded, and more of them while memory is short."""
         self._untaken = 0
-        density, gap_max = self._density, GAP_WORK_MAX
-        while True:
-            last = density <= DENSITY_MIN
-            for record in self.record.line():
-                record.keyframes.thin(self.work, density, None if last else gap_max)
-            if self._cluster.store.bytes_held <= self._budget_bytes or last:
-                return
-            density //= 2
-            gap_max *= 4
+        indexes = [record.keyframes for record in self.record.line()]
+        store = self._cluster.store
+        thin_line(indexes, self.work, self._density, lambda: store.bytes_held > self._budget_bytes)
 
     def _cluster_snapshot(self) -> ClusterSnapshot | None:
         try:
@@ -258,21 +250,19 @@ class Driver:
         return sum(self.instrets) if machine is None else self.machines[machine].instret
 
     def _do(self, given: Input) -> Input | None:
-        taken = apply(given, self._cluster)
+        taken, known = apply(given, self._cluster), self.position < self.record.end
         # What an input does at once is seen before anything else happens, and before a snapshot is taken.
         self._begin_due_faults()
         self._dead = self._ended()
+        self._tell(known, [])
         if isinstance(given, PhaseInput):
-            known = self.position < self.record.end
             after = Position(self.position.vns, self.position.ordinal + 1)
             self._take_in(self.witness.enter(given.phase, after.vns), known, after)
         return taken
 
     def _begin_due_faults(self) -> None:
         """At a position the faults due then have begun: what an input meets does not depend on the way here."""
-        due = self._cluster.next_fault_ns()
-        if due is not None and due <= self.position.vns:
-            self._cluster.run_to_vns(self.position.vns)
+        self._cluster.begin_due_faults()
         self.witness.read()
 
     def _ended(self) -> set[int]:
@@ -286,7 +276,7 @@ class Driver:
         stops for good, it never is, and this returns soon after.
         Raises CancelledError at a valid position, TornError at none.
         """
-        self._apply_inputs(target)
+        self._apply_inputs(target, lookout)
         reached = self._reached(aim)
         while not reached and self.position.vns < target.vns and not self._hopeless(aim):
             self._check_cancel()
@@ -308,14 +298,14 @@ class Driver:
                 reached = True
             self._arrived()
             if lookout is None or not reached:
-                self._apply_inputs(target)
+                self._apply_inputs(target, lookout)
             self.watch()
         return reached
 
     def come_back(self, record: BranchRecord, position: Position) -> None:
         """Go to a position of `record`'s line that was reached before, whatever state the machines are in."""
         # Who watches may cancel whenever it is called, to get at what waits; coming back would never end.
-        watch, self.watch = self.watch, lambda: None
+        watch, self.watch, cancelled = self.watch, lambda: None, self._cancelled.is_set()
         try:
             while True:
                 self._cancelled.clear()
@@ -328,20 +318,27 @@ class Driver:
                     continue
         finally:
             self.watch = watch
+            if cancelled:
+                self._cancelled.set()
 
     def _nearest(self, position: Position) -> Keyframe:
         return self.record.nearest(position) or self.record.first()
 
     def _hopeless(self, aim: Aim | None) -> bool:
-        if aim is None or self._cluster.next_fault_ns() is not None:
+        restarts = self._cluster.next_fault_ns() is not None or any(self.record.inputs_from(self.position))
+        if aim is None or restarts:
             return False
         return aim.machine in self._dead if aim.machine is not None else self.all_dead
 
-    def _apply_inputs(self, target: Position) -> None:
+    def _apply_inputs(self, target: Position, lookout: Lookout | None) -> None:
         for given in list(self.record.inputs_from(self.position)):
             if given.at.vns != self.position.vns or given.after > target:
                 break
+            if lookout is not None:
+                lookout.begin()
             self._apply(given)
+            if lookout is not None:
+                lookout.given()
 
     def _reached(self, aim: Aim | None) -> bool:
         if aim is None or aim.machine is None:
@@ -372,6 +369,8 @@ class Driver:
             lookout.begin()
         if aim is not None and aim.machine is not None:
             end_vns, reached = self._run_aiming(aim, end_vns)
+            if end_vns == self.position.vns:
+                return reached  # at once, before an instruction that is watched: nothing has happened
         endings = self._run_all(end_vns)
         if aim is not None and aim.machine is None:
             self._look_for(aim.text, end_vns)
@@ -439,12 +438,22 @@ class Driver:
         self._begin_due_faults()
         self._dead = self._ended()
         if not known:
-            self.record.endings += endings
             self.record.end = self.position
-            for ending in endings:
-                self.observer.machine_ended(self.record.name, ending)
+        self._tell(known, endings)
         work, sent, begin_vns = was
         self._resize_span(self.work - work, sum(self.totals) - sent, end_vns - begin_vns)
+
+    def _tell(self, known: bool, seen: list[Ending]) -> None:
+        """What went over the network, and which machines ended: `seen`, where the witness is not told of that."""
+        frames, ends = self.witness.take_frames(), self.witness.take_ends()
+        if known:
+            return
+        if frames:
+            self.observer.switched(self.record.name, frames)
+        endings = seen if ends is None else [Ending.of(e.machine, e.vns, e.kind.name, e.detail) for e in ends]
+        self.record.endings += endings
+        for ending in endings:
+            self.observer.machine_ended(self.record.name, ending)
 
     def _foretold_until(self, end_vns: int) -> BranchRecord | None:
         """The foretold branch that a segment up to `end_vns` belongs to, if the cursor has not been there yet."""
@@ -458,6 +467,8 @@ class Driver:
         if aim.instret is not None:
             self._run_until(aim.machine, end_vns, instret=aim.instret)
             reached = vm.instret >= aim.instret
+        elif aim.watch:
+            reached = self._run_until(aim.machine, end_vns, watch=True)
         elif aim.console_total is not None:
             last = aim.text[-1:] or self.record.consoles[aim.machine].read(aim.console_total - 1, aim.console_total)
             reached = self._run_to_total(aim.machine, aim.console_total, last, end_vns)
@@ -484,14 +495,12 @@ class Driver:
                 return True
         return False
 
-    def _run_until(
-        self, machine: int, end_vns: int, *, instret: int | None = None, console: bytes | None = None
-    ) -> bool:
-        """Run all until one machine gets there; True if it stopped for its console."""
+    def _run_until(self, machine: int, end_vns: int, **aim: Any) -> bool:
+        """Run all until one machine gets there; True if it stopped for its console, or what it watches."""
         while True:
-            stop = self._cluster.run_until(end_vns, machine=machine, instret=instret, console=console)
+            stop = self._cluster.run_until(end_vns, machine=machine, **aim)
             if stop.kind.name != "CANCELLED":
-                return stop.kind.name == "CONSOLE"
+                return stop.kind.name in ("CONSOLE", "WATCH")
             # A cancel that came while nothing ran is still pending in the machine, and means nothing now.
             if self._cancelled.is_set():
                 raise TornError(self.position.vns)
@@ -543,7 +552,7 @@ class Driver:
     def _ending(self, machine: int) -> Ending:
         # A machine that ended stops again at once, and says why.
         stop = self.machines[machine].run(vns=self.machines[machine].vns + 1)
-        return Ending(machine, self.machines[machine].vns, stop.kind.name.lower().replace("_", " "), stop.detail)
+        return Ending.of(machine, self.machines[machine].vns, stop.kind.name, stop.detail)
 
     def _resize_span(self, work: int, sent: int, span_ns: int) -> None:
         share = max(work / self._keyframe_insns, sent / SENT_BYTES_WANTED, 1 / SPAN_NS_MAX)

@@ -23,7 +23,8 @@ class DivergenceError(EngineError):
     """A replay did not reproduce what happened before.
 
     `machine` is the index of the first machine that differs, `part` names what of it: `instructions`, `registers`,
-    `devices`, `page 0x...`, `console` or `state`. Without a machine it is the cluster's `network` or `events`.
+    `devices`, `page 0x...`, `disk page 0x...`, `memory`, `console` or `state`. Without a machine it is the cluster's
+    `network` or `events`.
     """
 
     def __init__(self, machine: int | None, part: str, what: str, *, where: str) -> None:

@@ -10,11 +10,12 @@ import enum
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from chaoscontrol.errors import UsageError
-from chaoscontrol.registers import EDITABLE, Registers
+from chaoscontrol.in_flight import ArriveAt, CopyAt, Drop, Overwrite
+from chaoscontrol.timetravel.moment import format_seconds
 
 if TYPE_CHECKING:
     from chaoscontrol.faults import Fault, FaultSchedule
+    from chaoscontrol.in_flight import PacketEdit, PacketId
     from chaoscontrol.timetravel.cluster_api import Cluster
 
 
@@ -79,6 +80,14 @@ class RegisterInput:
     """Unsigned, of the register's width."""
 
 
+@dataclass(frozen=True, slots=True)
+class PacketInput:
+    """A packet in flight is dropped, arrives at another time, or again, or with other bytes."""
+
+    packet: PacketId
+    edit: PacketEdit
+
+
 class Phase(enum.StrEnum):
     """What a test says of the history from here on; the guests notice nothing."""
 
@@ -98,7 +107,7 @@ class PhaseInput:
 
 
 MachineInput = ConsoleInput | AgentInput | MemoryInput | RegisterInput
-Input = MachineInput | FaultInput | ScheduleInput | SeedInput | PhaseInput
+Input = MachineInput | FaultInput | ScheduleInput | SeedInput | PhaseInput | PacketInput
 
 
 def machine_of(given: Input) -> int | None:
@@ -109,8 +118,8 @@ def machine_of(given: Input) -> int | None:
 def apply(given: Input, cluster: Cluster) -> Input | None:
     """Give an input to the cluster as it stands; what was taken of it, None if nothing.
 
-    Only bytes can be taken in part, by a queue that is full. Raises UsageError for a fault, an address or a register's
-    value that cannot be, and then changes nothing.
+    Only bytes can be taken in part, by a queue that is full. Raises UsageError for a fault, an address, a register's
+    value or an edit of a packet that cannot be, and then changes nothing.
     """
     match given:
         case ConsoleInput(machine, data):
@@ -129,19 +138,12 @@ def apply(given: Input, cluster: Cluster) -> Input | None:
             cluster.vms[machine].write_memory(address, data)
         case RegisterInput(machine, name, value):
             vm = cluster.vms[machine]
-            vm.set_registers(_edited(vm.registers(), name, value))
+            vm.set_registers(vm.registers().edit(name, value))
+        case PacketInput(packet, edit):
+            cluster.edit_packet(packet, edit)
         case PhaseInput():
             pass  # for the witness
     return given
-
-
-def _edited(registers: Registers, name: str, value: int) -> Registers:
-    try:
-        return registers.edit(name, value)
-    except KeyError:
-        raise UsageError(f"no register {name!r} can be set", hint=f"those can: {', '.join(EDITABLE)}") from None
-    except ValueError as error:
-        raise UsageError(f"{name} cannot be {value:#x}", hint=str(error)) from None
 
 
 def describe(given: Input) -> str:
@@ -163,5 +165,19 @@ def describe(given: Input) -> str:
             return f"wrote {len(data)} bytes into vm{machine} at {address:#x}"
         case RegisterInput(machine, name, value):
             return f"set {name} of vm{machine} to {value:#x}"
+        case PacketInput(packet, edit):
+            return _describe_edit(packet, edit)
         case PhaseInput(phase):
             return f"the cluster counts as {phase}"
+
+
+def _describe_edit(packet: PacketId, edit: PacketEdit) -> str:
+    match edit:
+        case Drop():
+            return f"dropped {packet}"
+        case ArriveAt(vns):
+            return f"{packet} arrives at {format_seconds(vns)} s"
+        case CopyAt(vns):
+            return f"{packet} arrives once more, at {format_seconds(vns)} s"
+        case Overwrite(pieces):
+            return f"wrote into {packet}: " + ", ".join(f"{piece.hex()} at {offset}" for offset, piece in pieces)

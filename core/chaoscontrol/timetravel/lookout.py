@@ -50,7 +50,10 @@ class Lookout:
     """Sees nothing; the base of those that do."""
 
     def begin(self) -> None:
-        """A segment begins: forget what happened before."""
+        """A segment begins, or an input is about to be given: forget what happened before."""
+
+    def given(self) -> None:
+        """An input was given again."""
 
     def look(self, end_vns: int, pending: Sequence[Event], spoken: Sequence[Spoken]) -> Sighting | None:
         """All machines are at `end_vns`. None: go on. Raises LostError to have it run again in smaller pieces.

@@ -5,7 +5,7 @@ it leaves the cursor at a valid position, also when it fails or is cancelled. Us
 `cancel` and for reading console logs.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 from chaoscontrol.errors import ChaosControlError
@@ -20,17 +20,18 @@ from chaoscontrol.timetravel.errors import (
     CancelledError,
     DivergenceError,
     MomentError,
-    PastError,
     UnreachableError,
 )
 from chaoscontrol.timetravel.event_log import EventLog
-from chaoscontrol.timetravel.foretold import ForetoldBranch
-from chaoscontrol.timetravel.inputs import Input, machine_of
+from chaoscontrol.timetravel.foretold import ForetoldBranch, take_over
+from chaoscontrol.timetravel.head import BranchHead
 from chaoscontrol.timetravel.keyframes import Keyframe
 from chaoscontrol.timetravel.lookout import Collector, Lookout
-from chaoscontrol.timetravel.moment import BRANCH_NAME, Moment, Position, format_seconds, mark_of
-from chaoscontrol.timetravel.observer import Observer
+from chaoscontrol.timetravel.moment import Moment, Position, format_seconds
+from chaoscontrol.timetravel.observer import Observer, tell_all
 from chaoscontrol.timetravel.segments import TornError
+from chaoscontrol.timetravel.told import Told
+from chaoscontrol.timetravel.tree import Deleted, Mark, Tree
 from chaoscontrol.timetravel.witness import Failure, Witness
 
 ROOT_NAME = "main"
@@ -56,42 +57,6 @@ IDLE_NS_MAX = 60_000_000_000
 """How long an instruction step lets an idle machine wait for its next instruction, virtual nanoseconds."""
 
 
-class BranchHead:
-    """The right to give inputs: the end of a branch, while the cursor is there.
-
-    Got from `Multiverse.head()` or `Multiverse.fork()`; it expires when the cursor moves back or elsewhere.
-    """
-
-    def __init__(self, multiverse: "Multiverse", record: BranchRecord, driver: Driver) -> None:
-        self._multiverse = multiverse
-        self._record = record
-        self._driver = driver
-
-    @property
-    def branch(self) -> str:
-        """Name of the branch."""
-        return self._record.name
-
-    def give(self, given: Input) -> GivenInput | None:
-        """Apply an input now and write it into the branch; None if the machine's queue was full.
-
-        Less than was given may have been taken: the result says what. Raises PastError if the handle has expired.
-        """
-        if self._driver.record is not self._record or not self._multiverse.at_end:
-            raise PastError(
-                f"{self._record.name} is not at its end any more", hint="fork, or go back to the end of the branch"
-            )
-        machine = machine_of(given)
-        if machine is not None and not 0 <= machine < len(self._driver.machines):
-            raise PastError(f"there is no machine {machine}", hint=f"0 to {len(self._driver.machines) - 1}")
-        taken = self._driver.give(given)
-        if taken is not None:
-            self._record.inputs.append(taken)
-            self._record.end = self._driver.position
-            self._driver.observer.input_given(self._record.name, taken)
-        return taken
-
-
 class Multiverse:
     """All histories of `cluster`, which stands at virtual time 0, loaded and never run.
 
@@ -109,8 +74,9 @@ class Multiverse:
     ) -> None:
         consoles = [ConsoleLog() for _ in cluster.vms]
         root = BranchRecord(ROOT_NAME, None, None, Position(0), Position(0), consoles)
-        self._records = {ROOT_NAME: root}
+        self._tree = Tree(root)
         self._quantum_ns = cluster.config.quantum_ns
+        self._store = cluster.store
         self._driver = Driver(
             cluster,
             root,
@@ -120,6 +86,8 @@ class Multiverse:
             budget_bytes=budget_bytes,
         )
 
+        self._origins: list[BranchRecord] = []
+        """Of the excursions that it is on: where it comes back to."""
         self.target_vns: int | None = None
         """Where the movement under way goes, if that is known beforehand; a watcher may say how far it got."""
 
@@ -189,21 +157,22 @@ class Multiverse:
 
     def branches(self) -> tuple[Branch, ...]:
         """All branches in the order in which they were made."""
-        return tuple(record.picture() for record in self._records.values())
+        return tuple(record.picture() for record in self._tree)
 
     def line(self) -> dict[str, Position]:
         """The branches of the cursor's line of history, the first one first, each with its last position on it."""
         return {record.name: last for record, last in self._driver.record.spans()}
 
     def find_branch(self, name: str) -> Branch:
-        """The branch called `name`; raises BranchError."""
+        """The branch that is or was called `name`; raises BranchError."""
         return self._record(name).picture()
 
+    def knows_branch(self, name: str) -> bool:
+        """Is or was there a branch called `name`?"""
+        return self._tree.knows(name)
+
     def _record(self, name: str) -> BranchRecord:
-        record = self._records.get(name)
-        if record is None:
-            raise BranchError(f"no branch {name!r}", hint=f"branches: {', '.join(self._records)}")
-        return record
+        return self._tree.find(name)
 
     def consoles(self, branch: str | None = None) -> tuple[ConsoleLog, ...]:
         """Console logs of a branch (the cursor's), per machine; safe to read from other threads."""
@@ -258,6 +227,22 @@ class Multiverse:
         """Those of the cursor's line that had happened by the cursor."""
         return [*self.events().read(0, self.events_total), *self.witness.pending()]
 
+    def told(self, branch: str | None = None) -> Told:
+        """All that is known of a branch's (the cursor's) line of history, what comes after the cursor included.
+
+        What has not been judged yet is known at its end: unless it was foretold, the cursor goes there and comes back.
+        """
+        record = self._driver.record if branch is None else self._record(branch)
+        end, unjudged = record.unjudged or (None, ())
+        if record is self._driver.record and self.at_end:
+            unjudged = self.witness.pending()
+        elif end != record.end:
+            with self.excursion():
+                self.goto_end(record.name)
+                unjudged = self.witness.pending()
+        events = [*record.events.read(0, record.events.total), *unjudged]
+        return Told(record.name, record.end, events, list(record.inputs_from(BEGINNING)))
+
     def compare(self, a: Moment, b: Moment) -> int:
         """-1, 0 or 1 as `a` is before, at or after `b`; raises MomentError if neither is in the other's history."""
         first, second = self._record(a.branch), self._record(b.branch)
@@ -265,20 +250,21 @@ class Multiverse:
             return (a.position > b.position) - (a.position < b.position)
         raise MomentError(f"{a.brief} and {b.brief} have parted", hint="neither is in the other's history")
 
+    def fork_of(self, a: str, b: str) -> tuple[str, Position]:
+        """Up to where two branches are one history: the branch that the position belongs to, and it."""
+        return self._record(a).fork_from(self._record(b))
+
     def head(self) -> BranchHead | None:
         """The right to give inputs here, or None where the future is written already."""
         return BranchHead(self, self._driver.record, self._driver) if self.at_end else None
 
     def fork(self, name: str | None = None) -> BranchHead:
         """A new branch from the cursor, followed from now on; it owns its future. Raises BranchError for the name."""
-        name = self._free_name() if name is None else name
-        if BRANCH_NAME.fullmatch(name) is None:
-            raise BranchError(f"a branch cannot be called {name!r}", hint="use a letter, then letters, digits, - or _")
-        if name in self._records:
-            raise BranchError(f"there is a branch {name!r} already", hint="choose another name")
+        name = self._tree.free_name() if name is None else name
+        self._tree.refuse_taken(name)
         driver = self._driver
         record = self._child(name)
-        self._records[name] = record
+        self._tree.add(record)
         driver.record = record
         assert record.parent is not None, "it has just been given one"
         driver.observer.branch_made(name, record.parent.name, driver.position)
@@ -294,67 +280,97 @@ class Multiverse:
         events = EventLog(parent.events, driver.events)
         return BranchRecord(name, parent, moment, driver.position, driver.position, consoles, events)
 
-    @contextmanager
-    def throwaway(self) -> Generator[BranchHead]:
-        """A branch from the cursor that owns its future, and that nobody hears of; afterwards all is as it was.
+    def delete_branch(self, name: str, *, recursive: bool = False) -> Deleted:
+        """Forget a branch and free its snapshots; `recursive`: and those that fork from it. What is gone is returned.
 
-        The cursor comes back to where it is now, and its digests are compared with those of before.
+        Its marks go with it, and its name is not given again. Raises BranchError for the first branch, for one that
+        the cursor is on, and for one from which others fork.
         """
         driver = self._driver
-        record, origin, observer = driver.record, driver.position, driver.observer
-        branch = self._child(THROWAWAY_NAME)
-        driver.record, driver.observer = branch, Observer()
+        doomed = self._tree.doomed(self._record(name), [driver.record, *self._origins], recursive=recursive)
+        deleted = self._tree.delete(doomed)
+        for gone in deleted.branches[::-1]:
+            driver.observer.branch_deleted(gone)
+        return deleted
+
+    def rename_branch(self, name: str, new: str) -> None:
+        """Call a branch otherwise; moments that say `name` still mean it. Raises BranchError."""
+        record = self._record(name)
+        before = record.name
+        self._tree.rename(record, new)
+        self._driver.observer.branch_renamed(before, new)
+
+    def mark(self, name: str) -> Moment:
+        """Give the cursor a name, which no branch has or had; another mark of that name is gone. Raises BranchError."""
+        self._tree.refuse_mark(name)
+        if self.in_throwaway:
+            raise BranchError("a throwaway branch takes no marks", hint="fork, and mark a moment of that branch")
+        moment = self.moment(remember=True)
+        self._tree.marks[name] = Mark(moment)
+        self._driver.observer.marked(name, moment)
+        return moment
+
+    @property
+    def marks(self) -> dict[str, Mark]:
+        """By name, in the order in which they were set first."""
+        return dict(self._tree.marks)
+
+    def annotate(self, name: str, text: str) -> None:
+        """Put a line of text on a branch or mark, in place of the one before; empty: none. Raises BranchError."""
+        record, mark, note = self._tree.annotate(name, text)
+        self._driver.observer.annotated(record.name, mark, note)
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """Memory that all snapshots take together."""
+        return self._store.bytes_held
+
+    @contextmanager
+    def excursion(self) -> Generator[None]:
+        """Afterwards the cursor is where it is now, whatever happens meanwhile; coming back cannot be cancelled.
+
+        Its digests are compared with those of before. A cancel ends all movements on the way, not just one.
+        """
+        driver = self._driver
+        record, origin = driver.record, driver.position
+        driver.hold()
+        if not self._origins:
+            driver.clear_cancel()
+        self._origins.append(record)
         try:
-            yield BranchHead(self, branch, driver)
+            yield
         finally:
-            try:
-                driver.come_back(record, origin)
-            finally:
-                driver.observer = observer
-                branch.keyframes.clear()
+            self._origins.pop()
+            driver.come_back(record, origin)
+
+    @contextmanager
+    def throwaway(self) -> Generator[BranchHead]:
+        """A branch from the cursor that owns its future, and that nobody hears of; afterwards all is as it was."""
+        driver, observer = self._driver, self._driver.observer
+        branch = self._child(THROWAWAY_NAME)
+        try:
+            with self.excursion():
+                driver.record, driver.observer = branch, Observer()
+                yield BranchHead(self, branch, driver)
+        finally:
+            driver.observer = observer
+            branch.keyframes.clear()
 
     @property
     def in_throwaway(self) -> bool:
         """Is the cursor on a branch that is in no tree, for a while?"""
-        return self._driver.record.name not in self._records
+        return not any(record is self._driver.record for record in self._tree)
 
-    def _free_name(self) -> str:
-        number = len(self._records)
-        while f"b{number}" in self._records:
-            number += 1
-        return f"b{number}"
-
-    def foretell(self, branches: Sequence[ForetoldBranch]) -> None:
+    def foretell(
+        self, branches: Sequence[ForetoldBranch], marks: Mapping[str, Mark] | None = None, deleted: Iterable[str] = ()
+    ) -> None:
         """Take over a history that was lived through elsewhere, the first branch first, while nothing is known yet.
 
-        Raises DivergenceError if it did not begin as this cluster does, BranchError if its tree cannot be.
+        deleted: names of branches that were deleted there. Raises DivergenceError if it did not begin as this cluster
+        does, BranchError if its tree cannot be.
         """
-        assert len(self._records) == 1 and self._driver.record.end == Position(0), "it comes before everything else"
-        for branch in branches:
-            record = self._driver.record if branch.parent is None else self._foretold_child(branch)
-            record.end, record.passed_vns = branch.end, branch.start.vns
-            record.inputs += branch.inputs
-            record.endings += branch.endings
-            record.failures += branch.failures
-            record.events.append(branch.events)
-            for keyframe in branch.keyframes:
-                if keyframe.position == Position(0):
-                    self._driver.verify(keyframe)
-                record.keyframes.add(keyframe)
-
-    def _foretold_child(self, branch: ForetoldBranch) -> BranchRecord:
-        assert branch.parent is not None, "the first one is there"
-        parent = self._record(branch.parent)
-        keyframe = parent.keyframes.at(branch.start)
-        if branch.name in self._records or keyframe is None:
-            raise BranchError(f"branch {branch.name!r} cannot begin there", where=f"{branch.parent} {branch.start.vns}")
-        marks = zip(keyframe.instrets, keyframe.parts, strict=True)
-        moment = Moment(parent.name, branch.start, tuple(mark_of(instret, parts.whole) for instret, parts in marks))
-        consoles = [ConsoleLog(log, total) for log, total in zip(parent.consoles, keyframe.totals, strict=True)]
-        events = EventLog(parent.events, keyframe.events)
-        record = BranchRecord(branch.name, parent, moment, branch.start, branch.end, consoles, events)
-        self._records[branch.name] = record
-        return record
+        take_over(self._tree, self._driver, branches)
+        self._tree.take_said(marks or {}, deleted)
 
     # ---- moving -----------------------------------------------------------------------------------------------------
 
@@ -368,8 +384,8 @@ class Multiverse:
 
     def observe(self, observer: Observer, *, told: bool = False) -> None:
         """Tell `observer` what becomes known; it replaces the one before. `told`: it needs not hear what is known."""
-        for record in () if told else self._records.values():
-            _tell(record, observer)
+        if not told:
+            tell_all(self._tree, observer)
         self._driver.observer = observer
 
     def run_to(self, vns: int) -> None:
@@ -430,14 +446,25 @@ class Multiverse:
 
         False if it was not by virtual time `limit_vns`, or by the time when none is left to run.
         """
+        return self._until(Aim(machine, text=text), limit_vns)
+
+    def until_watched(self, machine: int, *, limit_vns: int | None = None) -> bool:
+        """Go forward to the next instant before `limit_vns` at which something is met that `machine` watches.
+
+        An instruction about to be executed here counts, unless this has just stopped for it. False if nothing is met
+        by then, or by the time when the machine stops.
+        """
+        return self._until(Aim(machine, watch=True), limit_vns, target_vns=limit_vns)
+
+    def _until(self, aim: Aim, limit_vns: int | None, *, target_vns: int | None = None) -> bool:
         reached = False
 
         def go() -> None:
             nonlocal reached
             end = Position(END_OF_TIME_NS if limit_vns is None else limit_vns, ALL_INPUTS)
-            reached = self._driver.advance(end, Aim(machine, text=text))
+            reached = self._driver.advance(end, aim)
 
-        self._move(go)
+        self._move(go, target_vns=target_vns)
         return reached
 
     def next_event(self) -> None:
@@ -594,7 +621,8 @@ class Multiverse:
         """Do `go`; whatever happens, end at a valid position. `returning`: where it began if it is cancelled."""
         driver = self._driver
         origin, record = driver.position, driver.record
-        driver.clear_cancel()
+        if not self._origins:
+            driver.clear_cancel()
         self.target_vns = target_vns
         try:
             go()
@@ -615,18 +643,3 @@ class Multiverse:
             raise
         finally:
             driver.observer.moved()
-
-
-def _tell(record: BranchRecord, observer: Observer) -> None:
-    """What is known of one branch."""
-    parent = record.parent_moment.branch if record.parent_moment is not None else None
-    observer.branch_made(record.name, parent, record.start)
-    for given in record.inputs:
-        observer.input_given(record.name, given)
-    for ending in record.endings:
-        observer.machine_ended(record.name, ending)
-    events = record.events.read(record.events.base, record.events.total)
-    if events or record.failures:
-        observer.happened(record.name, record.events.base, record.end, events, record.failures)
-    for keyframe in record.keyframes:
-        observer.keyframe_taken(record.name, keyframe)

@@ -19,6 +19,8 @@ from chaoscontrol.timetravel.inputs import Phase
 
 if TYPE_CHECKING:
     from chaoscontrol.cluster import SimulationController
+    from chaoscontrol.events import MachineEnd
+    from chaoscontrol.network import CapturedFrame
     from chaoscontrol.timetravel.cluster_api import ConsoleMark
 
 BATCH_NS = 50_000_000
@@ -47,11 +49,24 @@ class Witness:
         """Records that the engine dropped because they were not read in time."""
         return 0
 
+    @property
+    def captures(self) -> bool:
+        """Whether it captures what the network carries."""
+        return False
+
     def read(self) -> None:
         """Take in what the machines and the fault engine have reported."""
 
     def console(self, machine: int, offset: int, data: bytes, marks: Sequence[ConsoleMark]) -> None:
         """Take in what a console has sent."""
+
+    def take_frames(self) -> list[CapturedFrame]:
+        """What the network did with frames since the last call, in its order; nothing where that is not wanted."""
+        return []
+
+    def take_ends(self) -> list[MachineEnd] | None:
+        """Machines that ended since the last call, in order; None: it is not told of that."""
+        return None
 
     def settle(self, vns: int) -> Seen:
         """Everything up to `vns`, a multiple of BATCH_NS, was taken in: put it in order and judge it."""
@@ -78,22 +93,40 @@ class Witness:
 
 
 class ClusterWitness(Witness):
-    """The witness of a SimulationController."""
+    """The witness of a SimulationController. `packets`: it captures what the network carries, from now on."""
 
-    def __init__(self, cluster: SimulationController, oracle: PropertyOracle) -> None:
+    def __init__(self, cluster: SimulationController, oracle: PropertyOracle, *, packets: bool = False) -> None:
         self._cluster = cluster
         self._oracle = oracle
         self._lines = [ConsoleLines(machine) for machine in range(len(cluster.vms))]
         self._reports = ReportReader(cluster)
         self._pending: list[Event] = []
         self._broken: frozenset[str] = frozenset()
+        self._tap = cluster.network.tap() if packets else None
+        self._frames: list[CapturedFrame] = []
+        self._frames_lost = 0
 
     @property
     def lost(self) -> int:
-        return self._reports.lost
+        return self._reports.lost + self._frames_lost
+
+    @property
+    def captures(self) -> bool:
+        return self._tap is not None
 
     def read(self) -> None:
         self._pending += self._reports.read()
+        if self._tap is not None:
+            frames, lost = self._tap.take()
+            self._frames += frames
+            self._frames_lost += lost
+
+    def take_frames(self) -> list[CapturedFrame]:
+        frames, self._frames = self._frames, []
+        return frames
+
+    def take_ends(self) -> list[MachineEnd] | None:
+        return self._reports.take_ends()
 
     def console(self, machine: int, offset: int, data: bytes, marks: Sequence[ConsoleMark]) -> None:
         found = [(mark.offset, mark.vns, mark.instret) for mark in marks]
@@ -131,9 +164,12 @@ class ClusterWitness(Witness):
 
     def discard(self) -> None:
         self._reports.discard()
+        if self._tap is not None:
+            self._tap.take()
 
     def copy(self) -> ClusterWitness:
         other = ClusterWitness(self._cluster, self._oracle.copy())
+        other._tap, other._frames, other._frames_lost = self._tap, list(self._frames), self._frames_lost
         other._lines = [lines.copy() for lines in self._lines]
         other._pending = list(self._pending)
         other._reports, other._broken = self._reports.copy(), self._broken

@@ -1,8 +1,8 @@
 /*
  * init: PID 1 of the images that are more than one program.
  *
- * Mounts what Linux programs expect and /dev/vda on /data, brings the loopback device up, starts the guest agent, and
- * then runs one program with the console as its terminal.  Which one, in this order:
+ * Mounts what Linux programs expect, and /dev/vda on /data if the image has that directory; brings the loopback device
+ * up, starts the guest agent, and then runs one program with the console as its terminal.  Which one, in this order:
  *
  *     cc.run="dd if=/dev/zero of=/data/x; sync"    on the kernel command line: a line for /bin/sh
  *     /etc/cc-run                                   in the image: the path of a program, on one line
@@ -80,8 +80,7 @@ static void set_up(void)
     mount_at("tmpfs", "tmpfs", "/tmp");
     mkdir("/dev/shm", 0777);
     raise_loopback();
-    struct stat status;
-    if (stat("/dev/vda", &status) == 0 && mount_at("/dev/vda", "ext4", "/data"))
+    if (access("/data", F_OK) == 0 && access("/dev/vda", F_OK) == 0 && mount_at("/dev/vda", "ext4", "/data"))
         say("/dev/vda", "mounted on /data");
 }
 

@@ -41,7 +41,7 @@ static void defaults(struct config *config)
     memset(config, 0, sizeof *config);
     for (size_t i = 0; i < NUMBERS; i++)
         *member(config, &numbers[i]) = numbers[i].usual;
-    strcpy(config->data, "/data");
+    strcpy(config->data, "/dev/vda");
 }
 
 static bool set_number(struct config *config, const struct number *number, const char *value)

@@ -16,7 +16,7 @@ struct config {
     uint32_t reads_percent; /* of the operations */
     uint32_t local_port;    /* 0: 10.0.0.(1 + node) port 7000; else 127.0.0.1 port local_port + node */
     uint32_t seed;          /* 0: ask the machine */
-    char data[128];
+    char data[128];         /* the disk, or a file that stands for one */
     char error[160];
 };
 

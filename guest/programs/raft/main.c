@@ -1,8 +1,8 @@
 /*
  * raft: one node of a replicated key-value store, with a client of its own. In a guest it is started by init, takes its
- * settings from the kernel's command line and keeps its log on /data; anywhere else:
+ * settings from the kernel's command line and keeps its log on the disk; anywhere else:
  *
- *     raft cc.node=0 cc.nodes=3 raft.data=DIR raft.local_port=7100 [raft.bug=fig8_commit ...]     (config.h)
+ *     raft cc.node=0 cc.nodes=3 raft.data=FILE raft.local_port=7100 [raft.bug=fig8_commit ...]     (config.h)
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS, strdup, nanosleep */
 #include <errno.h>
@@ -16,7 +16,6 @@
 
 #include "chaoscontrol.h"
 #include "config.h"
-#include "disk.h"
 #include "kv.h"
 #include "net.h"
 #include "props.h"
@@ -37,7 +36,6 @@ struct node {
     struct server server;
     struct workload workload;
     char **argv;
-    bool owns_disk; /* in a guest, not as a process of a host */
 };
 
 static struct node the_node; /* of this process: too large for the stack */
@@ -56,16 +54,14 @@ static void *pages(size_t bytes)
 }
 
 /*
- * The disk failed. What was written may be lost although reading it back would still work, so nothing may go on from
- * this process's memory: start over from the disk, as after a crash.
+ * The disk failed. Nobody knows what it holds now, so nothing may go on from this process's memory: start over from the
+ * disk, as after a crash.
  */
 static void start_over(struct node *node)
 {
     props_say("%s; starting over", node->storage.error);
     nanosleep(&(struct timespec){.tv_nsec = RETRY_START_MS * 1000000L}, NULL);
     storage_close(&node->storage);
-    if (node->owns_disk && !disk_renew(node->config.data, node->storage.error, sizeof node->storage.error))
-        props_say("%s", node->storage.error);
     execv("/proc/self/exe", node->argv);
     props_say("exec: %s", strerror(errno));
     exit(1);
@@ -153,12 +149,11 @@ static bool start(struct node *node)
     size_t room = config->log_max + 1;
     struct raft_entry *log = pages(room * sizeof *log);
     uint64_t *hashes = pages(room * sizeof *hashes);
-    uint32_t *chains = pages(room * sizeof *chains);
-    if (log == NULL || hashes == NULL || chains == NULL) {
+    if (log == NULL || hashes == NULL) {
         props_say("no memory for a log of %u entries", config->log_max);
         return false;
     }
-    require(node, storage_open(&node->storage, config->data, log, chains, config->log_max, &node->state));
+    require(node, storage_open(&node->storage, config->data, log, config->log_max, &node->state));
     props_init((uint8_t)config->node, node->state.boot);
 
     uint64_t now_ms = clock_ms();
@@ -193,7 +188,7 @@ static bool start(struct node *node)
     }
     server_init(&node->server, &node->raft, &node->kv, &node->net);
     workload_init(&node->workload, config, &node->net, &node->raft, node->state.boot, seed, now_ms);
-    props_started(&node->raft, node->storage.cut);
+    props_started(&node->raft, node->storage.dropped);
     return true;
 }
 
@@ -225,17 +220,13 @@ int main(int argc, char **argv)
     int count = argc - 1 < 64 ? argc - 1 : 64;
     for (int i = 0; i < count; i++)
         words[i] = strdup(argv[i + 1]);
-    node->owns_disk = argc == 1;
-    node->storage.log_fd = node->storage.meta_fd = -1;
-    bool good = !node->owns_disk ? config_from_words(&node->config, count, words)
+    bool good = argc > 1 ? config_from_words(&node->config, count, words)
                          : config_from_cmdline(&node->config, "/proc/cmdline");
     if (!good) {
         fprintf(stderr, "raft: %s\n", node->config.error);
         return 2;
     }
     props_init((uint8_t)node->config.node, 0);
-    if (node->owns_disk && !disk_ready(node->config.data, node->storage.error, sizeof node->storage.error))
-        start_over(node);
     if (!start(node))
         return 1;
     run(node);

@@ -152,8 +152,11 @@ static struct net_connection *call(struct net *net, uint8_t node, enum net_peer 
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return NULL;
-    struct sockaddr_in address = address_of(net, node);
-    int done = connect(fd, (struct sockaddr *)&address, sizeof address);
+    /* To choose a port for connect() the kernel fills a table with 256 KiB of random numbers; for bind() it does not. */
+    struct sockaddr_in address = address_of(net, node), any = {.sin_family = AF_INET};
+    int done = bind(fd, (struct sockaddr *)&any, sizeof any);
+    if (done == 0)
+        done = connect(fd, (struct sockaddr *)&address, sizeof address);
     struct net_connection *connection = NULL;
     if (done == 0 || errno == EINPROGRESS)
         connection = connection_new(net, fd, true, peer, now_ms);
@@ -428,7 +431,7 @@ void net_flush(struct net *net, uint64_t now_ms)
 
 bool net_open(struct net *net, const struct net_config *config, const struct net_handlers *handlers, uint64_t now_ms)
 {
-    memset(net, 0, sizeof *net);
+    memset(net, 0, offsetof(struct net, in));
     net->config = *config;
     net->handlers = *handlers;
     net->client = -1;

@@ -23,6 +23,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from guest.programs.raft.wire import describe_message as describe_message
+
 NODES_MAX = 7
 INDEXES_MAX = 1 << 17
 """Applied prefixes that are remembered; the oldest are forgotten first."""

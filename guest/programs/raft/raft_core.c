@@ -607,7 +607,8 @@ void raft_init(struct raft *raft, const struct raft_config *config, struct raft_
     assert(config->nodes >= 1 && config->nodes <= RAFT_NODES_MAX && config->node < config->nodes);
     assert(config->batch >= 1 && config->batch <= RAFT_BATCH_MAX);
     assert(config->election_min_ms <= config->election_max_ms && last <= config->log_max);
-    memset(raft, 0, sizeof *raft);
+    memset(raft, 0, offsetof(struct raft, out));
+    raft_clear_out(raft);
     raft->config = *config;
     raft->term = term;
     raft->vote = vote;

@@ -15,6 +15,7 @@
 #include "diff_engine.h"
 #include "diff_gen.h"
 #include "diff_rules.h"
+#include "diff_unroll.h"
 
 #include "cc.h"
 
@@ -242,6 +243,34 @@ static void count_hits(const struct context *c, const struct case_out *o)
             hits[c->seq->insn[i].form]++;
 }
 
+static bool explained(struct context *c, uint64_t *least);
+
+/*
+ * A minimised case that ends with a loop: the instruction to blame is in its body, a round before.  Written out, with
+ * the same results on both sides, it can be minimised on.
+ */
+static bool explained_unrolled(struct context *c, uint64_t keep)
+{
+    const struct sequence *looped = c->seq;
+    struct sequence flat;
+    struct report r;
+    struct case_out a, b, flat_a, flat_b;
+    uint64_t least;
+    bool found = false;
+    if (!ends_with_loop(looped, keep))
+        return false;
+    c->strict = true;
+    bool differs = run_one(c, keep, &r, &a, &b) && r.n;
+    for (unsigned rounds = 1; differs && !found && unroll(looped, keep, rounds, &flat); rounds++) {
+        c->seq = &flat;
+        found = run_one(c, all_of(&flat), &r, &flat_a, &flat_b) && r.n && same_results(&a, &flat_a) && same_results(&b, &flat_b);
+    }
+    c->strict = false;
+    found = found && explained(c, &least);
+    c->seq = looped;
+    return found;
+}
+
 /*
  * A case differs.  A rule (diff_rules.h) applies where a case ends, but what it allows for may have come earlier, with
  * consequences for all that follows.  So the case is minimised, with no rules: the last instruction left makes a
@@ -257,7 +286,7 @@ static bool explained(struct context *c, uint64_t *least)
         c->strict = true;
         *least = minimise(c, keep);
         c->strict = false;
-        if (!*least || !run_one(c, *least, &r, &a, &b) || r.n)
+        if (!*least || ((!run_one(c, *least, &r, &a, &b) || r.n) && !explained_unrolled(c, *least)))
             return false;
         keep &= ~(1ull << (63 - __builtin_clzll(*least)));
     }

@@ -37,6 +37,8 @@ static bool rep_address32(const struct subject *s)
 {
     return s->form->special == SP_STRING && is_rep(s) && has_prefix(s, 0x67, 0x67);
 }
+static bool based(const struct subject *s) { return has_prefix(s, 0x64, 0x65); }
+static bool far_return(const struct subject *s) { return is(s->form, 0, 0xca) || is(s->form, 0, 0xcb); }
 static bool dot_product(const struct subject *s) { return is(s->form, 3, 0x40) || is(s->form, 3, 0x41); }
 static bool mask_move(const struct subject *s) { return s->form->special == SP_MASKMOV; }
 static bool store_mmx(const struct subject *s)
@@ -202,8 +204,11 @@ RULE(low_half_first)
     if (a->vector != 14 || b->vector != 14 || a->rip != b->rip)
         return;
     bool within = (b->cr2 & PAGE_MASK) < 8 && a->cr2 == (b->cr2 & ~(uint64_t)PAGE_MASK);
-    if (within || a->cr2 + 8 == b->cr2)
-        a->cr2 = b->cr2;
+    if (!within && a->cr2 + 8 != b->cr2)
+        return;
+    if (a->cr2 >> 63)           /* Linux sets P for kernel addresses so as not to tell their layout */
+        a->error = (a->error & ~1u) | (b->error & 1);
+    a->cr2 = b->cr2;
 }
 RULE(access_before_exception)
 {
@@ -235,6 +240,30 @@ RULE(denormal_underflows)
         return;
     memcpy(a->fx + 32, b->fx + 32, 10);
     set_fsw(a, fb);
+}
+
+static bool canonical(uint64_t va) { return (uint64_t)((int64_t)(va << 16) >> 16) == va; }
+RULE(offset_canonical)
+{
+    UNUSED;
+    /* CR2 may be at the operand's second page; the operand has up to 16 bytes. */
+    uint64_t offset = b->cr2 - (has_prefix(s, 0x65, 0x65) ? b->gs_base : b->fs_base);
+    if (a->vector != 13 || b->vector != 14 || a->error || a->rip != b->rip
+        || (canonical(offset - 15) && canonical(offset + 15)))
+        return;
+    a->vector = b->vector;
+    a->error = b->error;
+    a->cr2 = b->cr2;
+}
+
+RULE(returns_read_ahead)
+{
+    UNUSED;
+    if (a->vector != 14 || b->vector != 13 || a->rip != b->rip || (a->cr2 & PAGE_MASK) || a->cr2 - a->gpr[RSP] >= 32)
+        return;
+    a->vector = b->vector;
+    a->error = b->error;
+    a->cr2 = b->cr2;
 }
 
 static const struct rule {
@@ -272,6 +301,11 @@ static const struct rule {
     { "top-kept", HOST_INTEL, store_mmx, top_kept },
     /* Intel stores 8 of an x87 operand's 10 bytes before the other 2, in another page, fault. */
     { "low-part-stored", HOST_INTEL, x87_store_10, low_part_stored },
+    /* The SDM (vol. 1, 3.3.7.1) wants the linear address to be canonical; AMD's newer ones want the offset to FS or GS
+     * to be, too. */
+    { "offset-canonical", HOST_AMD, based, offset_canonical },
+    /* RETF to an outer level reads the outer RSP and SS last (SDM vol. 2); AMD may fault there before it looks at CS. */
+    { "returns-read-ahead", HOST_AMD, far_return, returns_read_ahead },
 };
 #define RULES (sizeof rules / sizeof *rules)
 static uint64_t applied[RULES];

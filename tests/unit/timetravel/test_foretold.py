@@ -7,7 +7,7 @@ from toys.cluster import ToyCluster
 from toys.recordings import KEYFRAME_INSNS, give, record_toy, toy_multiverse
 
 from cc_tui.session import Session
-from chaoscontrol.recording import foretold_branches, load_recording
+from chaoscontrol.recording import foretold_branches, foretold_marks, load_recording
 from chaoscontrol.timetravel import ConsoleInput, DivergenceError, Moment, Multiverse, Position, SeedInput
 
 
@@ -161,9 +161,10 @@ def test_a_session_has_its_marks_and_blames_nobody_for_the_past(recorded):
     path, ends = recorded
     with load_recording(path) as recording:
         session = Session(ToyCluster(2, seed=1), keyframe_insns=KEYFRAME_INSNS, attended=False)
-        session.foretell(foretold_branches(recording), {"here": Moment.parse(ends[1])})
+        session.foretell(foretold_branches(recording), foretold_marks(recording))
     with session:
         session.execute("goto here")
+        assert str(session.view.moment) == ends[1]
         session.execute("assert moment == here")
         session.execute("assert branch == last")
         session.execute("goto main@0.9ms")

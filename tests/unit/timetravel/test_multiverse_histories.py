@@ -1,4 +1,5 @@
-"""Any sequence of running, going back, forking, typing and cancelling: every position is what a plain run gives.
+"""Any sequence of running, going back, forking, typing, cancelling, and of deleting, renaming and annotating branches:
+every position is what a plain run gives, and every moment that was ever printed means what it meant, or is refused.
 
 The reference is a fresh cluster that is given the same inputs at the same times and run straight to the position: no
 snapshots, no keyframes, no segments.
@@ -10,10 +11,58 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from toys.cluster import ToyCluster
 
-from chaoscontrol.timetravel import CancelledError, ConsoleInput, Moment, Multiverse, UnreachableError
+from chaoscontrol.timetravel import (
+    BranchError,
+    CancelledError,
+    ConsoleInput,
+    Moment,
+    Multiverse,
+    Observer,
+    UnreachableError,
+)
 
 HORIZON_NS = 1_500_000
 texts = st.sampled_from([b"a", b"hello\r", b"x" * 70, b"\r", b"off\r", b"crash\r", bytes(range(40))])
+
+
+class Listener(Observer):
+    """Knows the tree from what it is told alone."""
+
+    def __init__(self) -> None:
+        self.parents: dict[str, str | None] = {}
+        self.notes: dict[str, str] = {}
+        self.marks: dict[str, tuple[Moment, str]] = {}
+
+    def branch_made(self, name, parent, start):
+        assert name not in self.parents
+        self.parents[name] = parent
+
+    def branch_renamed(self, name, new):
+        self.parents = {
+            new if own == name else own: new if parent == name else parent for own, parent in self.parents.items()
+        }
+        self.notes = {new if own == name else own: note for own, note in self.notes.items()}
+
+    def branch_deleted(self, name):
+        assert name not in self.parents.values()
+        del self.parents[name]
+        self.notes.pop(name, None)
+
+    def input_given(self, branch, given):
+        assert branch in self.parents
+
+    def keyframe_taken(self, branch, keyframe):
+        assert branch in self.parents
+
+    def marked(self, name, moment):
+        self.marks[name] = moment, ""
+
+    def annotated(self, branch, mark, text):
+        assert branch in self.parents
+        if mark is None:
+            self.notes[branch] = text
+        else:
+            self.marks[mark] = self.marks[mark][0], text
 
 
 class Histories(RuleBasedStateMachine):
@@ -32,6 +81,11 @@ class Histories(RuleBasedStateMachine):
             self.cluster, keyframe_insns=keyframe_insns, density=density, budget_bytes=budget_pages * 4096
         )
         self.seen: dict[str, tuple[Moment, list[bytes]]] = {}
+        self.names = {"main": "main"}
+        """What every name that was ever given means now; empty: a branch that was deleted."""
+        self.notes: dict[str, str] = {}
+        self.listener = Listener()
+        self.multiverse.observe(self.listener)
 
     def consoles(self) -> list[bytes]:
         multiverse = self.multiverse
@@ -61,6 +115,28 @@ class Histories(RuleBasedStateMachine):
         assert Moment.parse(str(moment)) == moment
         before = self.seen.setdefault(moment.brief, (moment, sent))
         assert before == (moment, sent)
+
+    @invariant()
+    def the_tree_is_what_was_made_of_it(self):
+        branches = self.multiverse.branches()
+        names = [branch.name for branch in branches]
+        assert set(names) == set(filter(None, self.names.values()))
+        for name, now in self.names.items():
+            if now:
+                assert self.multiverse.find_branch(name).name == now
+            else:
+                with pytest.raises(BranchError, match=f"branch '{name}' was deleted"):
+                    self.multiverse.find_branch(name)
+        assert {branch.name: branch.note for branch in branches} == {name: self.notes.get(name, "") for name in names}
+        parents = {branch.name: branch.parent and branch.parent.branch for branch in branches}
+        assert self.listener.parents == parents
+        assert self.listener.notes == self.notes
+        assert self.cluster.store.bytes_held == 4096 * sum(branch.keyframes for branch in branches)
+        marks = self.multiverse.marks
+        for name, mark in marks.items():
+            assert mark.moment.branch in names
+            told, note = self.listener.marks[name]
+            assert (told.position, told.machines, note) == (mark.moment.position, mark.moment.machines, mark.note)
 
     @rule(span=st.integers(1, 300_000))
     def run(self, span):
@@ -99,8 +175,73 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data())
     def revisit(self, data):
         moment, _ = data.draw(st.sampled_from(sorted(self.seen.values(), key=lambda entry: str(entry[0]))))
-        self.multiverse.goto(moment)
-        assert self.multiverse.moment() == moment
+        name = self.names[moment.branch]
+        if name:
+            self.multiverse.goto(moment)
+            assert self.multiverse.moment() == Moment(name, moment.position, moment.machines)
+        else:
+            before = self.multiverse.moment()
+            with pytest.raises(BranchError, match="was deleted"):
+                self.multiverse.goto(moment)
+            assert self.multiverse.moment() == before
+
+    @precondition(lambda self: self.multiverse.marks)
+    @rule(data=st.data())
+    def visit_mark(self, data):
+        mark = data.draw(st.sampled_from(list(self.multiverse.marks.values())))
+        self.multiverse.goto(mark.moment)
+        assert self.multiverse.moment() == mark.moment
+
+    @rule(name=st.sampled_from(["m1", "m2"]))
+    def mark(self, name):
+        if name in self.names:
+            with pytest.raises(BranchError, match=name):
+                self.multiverse.mark(name)
+        else:
+            assert self.multiverse.mark(name) == self.multiverse.moment()
+
+    @rule(data=st.data(), text=st.sampled_from(["", "a note", "né\n2"]))
+    def annotate(self, data, text):
+        names = [branch.name for branch in self.multiverse.branches()]
+        name = data.draw(st.sampled_from([*names, *self.multiverse.marks]))
+        self.multiverse.annotate(name, text)
+        if name in names:
+            self.notes[name] = text.replace("\n", " ")
+
+    @rule(data=st.data(), new=st.sampled_from(["x", "y", "b1", "main", "m1"]))
+    def rename(self, data, new):
+        branch = data.draw(st.sampled_from(self.multiverse.branches()))
+        free = new not in self.names and new not in self.multiverse.marks
+        if not free and (new not in branch.former or new in self.multiverse.marks):
+            with pytest.raises(BranchError, match=new):
+                self.multiverse.rename_branch(branch.name, new)
+            return
+        self.multiverse.rename_branch(branch.name, new)
+        self.names = {name: new if now == branch.name else now for name, now in self.names.items()} | {new: new}
+        if branch.name in self.notes:
+            self.notes[new] = self.notes.pop(branch.name)
+
+    @rule(data=st.data(), recursive=st.booleans())
+    def delete(self, data, recursive):
+        multiverse = self.multiverse
+        branches = multiverse.branches()
+        name = data.draw(st.sampled_from([branch.name for branch in branches]))
+        doomed = [name]
+        for branch in branches:
+            if branch.parent is not None and branch.parent.branch in doomed:
+                doomed.append(branch.name)
+        before, marks = multiverse.moment(), multiverse.marks
+        if self.names["main"] in doomed or multiverse.branch.name in doomed or (len(doomed) > 1 and not recursive):
+            with pytest.raises(BranchError, match=name):
+                multiverse.delete_branch(name, recursive=recursive)
+            assert multiverse.branches() == branches
+        else:
+            deleted = multiverse.delete_branch(name, recursive=recursive)
+            assert list(deleted.branches) == doomed
+            assert set(deleted.marks) == set(marks) - set(multiverse.marks)
+            self.names = {name: "" if now in doomed else now for name, now in self.names.items()}
+            self.notes = {name: note for name, note in self.notes.items() if name not in doomed}
+        assert multiverse.moment() == before
 
     @rule(vns=st.integers(0, HORIZON_NS), data=st.data())
     def goto_time(self, vns, data):
@@ -118,16 +259,22 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def fork(self):
         if len(self.multiverse.branches()) < 6:
-            head = self.multiverse.fork()
-            assert head.branch == self.multiverse.branch.name
+            self.fork_here()
             assert self.multiverse.at_end
+
+    def fork_here(self):
+        head = self.multiverse.fork()
+        assert head.branch == self.multiverse.branch.name
+        assert head.branch not in self.names
+        self.names[head.branch] = head.branch
+        return head
 
     @rule(machine=st.integers(0, 2), text=texts)
     def type(self, machine, text):
         head = self.multiverse.head()
         assert (head is not None) == self.multiverse.at_end
         if head is None and len(self.multiverse.branches()) < 6:
-            head = self.multiverse.fork()
+            head = self.fork_here()
         if head is not None:
             taken = head.give(ConsoleInput(machine % self.shape["count"], text))
             assert taken is None or text.startswith(taken.input.data)

@@ -1,4 +1,4 @@
-"""What a number of repetitions says: an upper bound for how often something happens, from how often it was seen."""
+"""What a number of tries says: bounds for how often something happens, from how often it was seen."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ def upper_bound(seen: int, tries: int, *, confidence_ppm: int = CONFIDENCE_PPM) 
 
     With none seen it is 1 - (1 - confidence) ** (1 / tries), about 3 / tries at 95 %: the rule of three.
     """
+    return _upper(seen, tries, 1 - confidence_ppm / 1e6)
+
+
+def bounds(seen: int, tries: int, *, confidence_ppm: int = CONFIDENCE_PPM) -> tuple[float, float]:
+    """The two-sided Clopper-Pearson bounds: half of what is left to doubt lies below them, half above."""
+    unlikely = (1 - confidence_ppm / 1e6) / 2
+    return 1 - _upper(tries - seen, tries, unlikely), _upper(seen, tries, unlikely)
+
+
+def _upper(seen: int, tries: int, unlikely: float) -> float:
+    """The rate at which seeing so few, or fewer, has the probability `unlikely`."""
     assert 0 <= seen <= tries and tries > 0
     if seen == tries:
         return 1.0
-    unlikely = 1 - confidence_ppm / 1e6
     if seen == 0:
         return 1 - unlikely ** (1 / tries)
     low, high = seen / tries, 1.0
@@ -24,3 +34,6 @@ def upper_bound(seen: int, tries: int, *, confidence_ppm: int = CONFIDENCE_PPM) 
         at_most = sum(comb(tries, k) * middle**k * (1 - middle) ** (tries - k) for k in range(seen + 1))
         low, high = (middle, high) if at_most > unlikely else (low, middle)
     return high
+
+
+__all__ = ["CONFIDENCE_PPM", "bounds", "upper_bound"]

@@ -1,0 +1,1 @@
+"""Triage reports for people and programs: collected by chaoscontrol.triage, written here."""
