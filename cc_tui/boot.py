@@ -11,7 +11,7 @@ import time
 
 from cc_tui import diagnostics
 from cc_tui.diagnostics import ExitCode
-from cc_tui.options import LaunchOptions, image_or_path, launch_options
+from cc_tui.options import LaunchOptions, launch_options
 from chaoscontrol.config import check_quantum
 from chaoscontrol.machine import DeterministicVm, Stop, StopKind
 from chaoscontrol.random import machine_seed
@@ -45,7 +45,7 @@ def boot(
     **guest: Any,
 ) -> int:
     """The command; its parameters are named as its options, guest's are launch_options()'s."""
-    options = launch_options(kernel=image_or_path(kernel), initrd=initrd and image_or_path(initrd), **guest)
+    options = launch_options(kernel=kernel, initrd=initrd, **guest)
     return run_boot(options, BootLimits(until, max_vtime, max_instructions), as_json=as_json)
 
 

@@ -312,14 +312,14 @@ def describe(options: LaunchOptions) -> str:
 
     default = LaunchOptions()
     words = ["cc-tui"]
-    words += [f"--scenario {options.scenario}"] if options.scenario else []
+    words += [f"--scenario {shlex.quote(options.scenario)}"] if options.scenario else []
     words += [f"--vms {options.vms}"] if options.vms != default.vms or "vms" in options.given else []
     words += [f"--seed {options.seed}"] if options.scenario is None or "seed" in options.given else []
-    words += [f"--kernel {options.kernel}"] if options.kernel else []
-    words += [f"--initrd {options.initrd}"] if options.initrd else []
-    words += [f"--cmdline '{options.cmdline}'"] if options.cmdline != default.cmdline else []
+    words += [f"--kernel {shlex.quote(options.kernel)}"] if options.kernel else []
+    words += [f"--initrd {shlex.quote(options.initrd)}"] if options.initrd else []
+    words += [f"--cmdline {shlex.quote(options.cmdline)}"] if options.cmdline != default.cmdline else []
     words += [f"--memory {options.memory_bytes >> 10}K"] if options.memory_bytes != default.memory_bytes else []
     words += [f"--quantum {options.quantum_ns}ns"] if options.quantum_ns != default.quantum_ns else []
     words += [f"--vcpu {options.vcpu}"] if options.vcpu != default.vcpu else []
-    words += [f"--schedule {options.schedule}"] if options.schedule else []
+    words += [f"--schedule {shlex.quote(options.schedule)}"] if options.schedule else []
     return " ".join(words)

@@ -107,9 +107,10 @@ class LaunchOptions(Record):
         """Paths of kernel and initramfs, with the defaults filled in."""
         from chaoscontrol.images import image_path
 
+        initrd = None if self.initrd is None else image_or_path(self.initrd)
         if self.kernel is not None:
-            return self.kernel, self.initrd
-        return image_path("vmlinux"), self.initrd or image_path("hello")
+            return image_or_path(self.kernel), initrd
+        return image_path("vmlinux"), initrd or image_path("hello")
 
     def vm_config(self) -> VmConfig:
         """What all machines have in common. Raises UsageError for values that no machine can have."""
@@ -169,7 +170,7 @@ def launch_options(
 
 def image_or_path(text: str) -> str:
     """An existing file, else the included image of that name, else the text, for the loader to complain about."""
-    if os.path.exists(text) or os.sep in text:
+    if os.sep in text or (os.path.exists(text) and not os.path.isdir(text)):
         return text
     from chaoscontrol.images import image_path
 

@@ -50,6 +50,29 @@ INFO_AS_GDB_HAS_IT = {"breakpoints": "points", "watchpoints": "points", "threads
 
 _OPTIONAL = re.compile(r"\[[^]]*\]\s*")
 
+SAID_ELSEWHERE = {
+    "processes": ("ps",),
+    "tasks": ("ps",),
+    "threads": ("ps",),
+    "position": ("where",),
+    "moment": ("where",),
+    "print": ("registers", "x"),
+    "p": ("registers", "x"),
+    "examine": ("x",),
+    "memory": ("x", "write"),
+    "checkpoint": ("mark",),
+    "snapshot": ("mark",),
+    "tbreak": ("run-to",),
+    "rewind": ("reverse-step", "goto"),
+    "back": ("reverse-step", "goto"),
+    "kill": ("inject process_kill",),
+    "exit": ("quit",),
+    "fault": ("inject",),
+    "log": ("events", "console"),
+    "wait": ("expect", "until"),
+}
+"""What other tools call what is called something else here: for who tries that."""
+
 
 @dataclass(frozen=True, slots=True)
 class FrontendCommand:
@@ -93,9 +116,10 @@ class Arguments:
         """Raise CommandError if words are left."""
         if self.words:
             word = self.words[0]
+            machine = ", where VM is vm0, vm1, ..." if "[VM]" in self.spec.arguments else ""
             raise CommandError(
                 f"{self.spec.name}: {word.text!r} is too much", where=f"column {word.column + 1}",
-                hint=f"usage: {self.spec.usage}",
+                hint=f"usage: {self.spec.usage}{machine}",
             )  # fmt: skip
 
 
@@ -213,6 +237,12 @@ def _focused(words: Arguments) -> int | None:
     """A machine, if the next word is `vm` and its number; None: the one in focus."""
     named = words.more() and words.words[0].text.startswith("vm") and words.words[0].text[2:].isdecimal()
     return _machine(words.next()) if named else None
+
+
+def _only_machine(words: Arguments) -> int | None:
+    """A machine where no other number could stand, so `vm` may be left out; None: the one in focus."""
+    bare = words.more() and words.words[0].text.isdecimal()
+    return _machine(words.next()) if bare else _focused(words)
 
 
 def _address(words: Arguments) -> Address:
@@ -436,7 +466,7 @@ SPECS: tuple[Spec, ...] = (
          "events 50 fault"),
     Spec("properties", (), "", "how the properties stand here", lambda _: reports.ShowProperties()),
     Spec("registers", (), "[VM] [NAME...]", "registers of a machine",
-         lambda words: reports.read_registers(_focused(words), words.rest()), "registers vm0 rip rsp"),
+         lambda words: reports.read_registers(_only_machine(words), words.rest()), "registers vm0 rip rsp"),
     Spec("x", (), "[VM] [phys:]ADDRESS [BYTES]", "bytes of a machine's memory",
          lambda words: reports.Examine(_focused(words), _address(words), _size(words, 64)), "x vm0 phys:0x100000 32"),
     Spec("break", ("br",), "[VM] [phys:]ADDRESS|FILE:LINE",
@@ -465,9 +495,9 @@ SPECS: tuple[Spec, ...] = (
     Spec("up", (), "[VM] [N]", "the frame that called the chosen one", _other_frame(1)),
     Spec("down", (), "[VM] [N]", "the frame that it called", _other_frame(-1)),
     Spec("finish", ("fin",), "[VM]", "forward to where the chosen frame returns",
-         lambda words: frames.Finish(_focused(words))),
+         lambda words: frames.Finish(_only_machine(words))),
     Spec("reverse-finish", (), "[VM]", "back to where the chosen frame was called",
-         lambda words: frames.Finish(_focused(words), False)),
+         lambda words: frames.Finish(_only_machine(words), False)),
     Spec("step-line", ("sl",), "[VM] [N]", "forward to another source line, into calls", _step_line(1, over=False)),
     Spec("next-line", ("nl",), "[VM] [N]", "forward to another source line, over calls", _step_line(1, over=True)),
     Spec("reverse-step-line", ("rsl",), "[VM] [N]", "back to the beginning of a source line, into calls",
@@ -486,7 +516,7 @@ SPECS: tuple[Spec, ...] = (
          lambda words: guests.ShowSymbol(_focused(words), _address(words)), "symbol schedule"),
     Spec("search", (), "[VM] TEXT|0xHEX", "where bytes stand in a machine's memory", _search, "search vm0 0x7f454c46"),
     Spec("ps", (), "[VM]", "processes of a Linux guest, read from its memory",
-         lambda words: guests.ShowProcesses(_focused(words)), "ps vm0"),
+         lambda words: guests.ShowProcesses(_only_machine(words)), "ps vm0"),
     Spec("maps", (), "[VM] PID", "the address space of a process of a Linux guest",
          lambda words: guests.ShowMaps(_focused(words), parse_count(words.next())), "maps vm0 1"),
     Spec("info", (), f"{'|'.join(INFO)} ...", "as gdb has it: the command of that name", _info),
@@ -546,6 +576,7 @@ def parse(line: str, *, quantum_ns: int = QUANTUM_NS_UNKNOWN) -> Command | None:
 
 def _suggestion(name: str) -> str:
     close = [spec.name for spec in SPECS if spec.name.startswith(name[:2])] if name else []
+    close = list(SAID_ELSEWHERE.get(name, close))
     return f"did you mean {' or '.join(close)}?" if close else "`help` lists them"
 
 

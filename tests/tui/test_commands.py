@@ -71,6 +71,9 @@ def test_blank_lines_and_comments_are_nothing():
     [
         ("frobnicate", "no command 'frobnicate'"),
         ("ti", "did you mean tick"),
+        ("processes", "did you mean ps?"),
+        ("p jiffies", "did you mean registers or x?"),
+        ("run-to 0 schedule", "usage: run-to [VM] ADDRESS, where VM is vm0, vm1, ..."),
         ("tick x", "not a count: 'x'"),
         ("tick 0", "not a count: '0'"),
         ("tick 1 2", "'2' is too much"),

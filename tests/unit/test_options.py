@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cc_tui import options
+from cc_tui.opening import describe
 from cc_tui.options import LaunchOptions, parse_count, parse_seed, parse_size, parse_time_ns
 from chaoscontrol.config import DEFAULT_CMDLINE, GIB, KIB, MIB, VmConfig, format_bytes
 from chaoscontrol.errors import UsageError
+from chaoscontrol.images import image_path
 
 
 @pytest.mark.parametrize(
@@ -90,3 +94,22 @@ def test_bytes_are_written_for_people() -> None:
     shown = [format_bytes(n) for n in (0, 17, 4096, 256 * MIB, 3 * MIB // 2, 1 << 40)]
     assert shown == ["0 bytes", "17 bytes", "4 KiB", "256 MiB", "1.5 MiB", "1 TiB"]
     assert options.parse_size("1.5M") == 3 * MIB // 2
+
+
+def test_images_are_files_or_names_of_included_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tools").mkdir()  # no directory is an image
+    (tmp_path / "hello").write_text("a file of that name")
+    included = LaunchOptions(kernel="vmlinux", initrd="tools").files()
+    assert included == (image_path("vmlinux"), image_path("tools"))
+    assert LaunchOptions(initrd="hello").files() == (image_path("vmlinux"), "hello")
+    assert LaunchOptions(kernel="./vmlinux").files() == ("./vmlinux", None)
+    assert LaunchOptions(kernel="no-such").files() == ("no-such", None)
+    assert LaunchOptions().files() == (image_path("vmlinux"), image_path("hello"))
+
+
+def test_a_heading_is_the_command_line_again() -> None:
+    given = LaunchOptions(kernel="my kernel", initrd="it's", cmdline='quiet "a b"', schedule="a;b.toml")
+    words = shlex.split(describe(given))
+    assert words[:3] == ["cc-tui", "--seed", "0"]
+    assert {"my kernel", "it's", 'quiet "a b"', "a;b.toml"} <= set(words)
