@@ -91,7 +91,9 @@ _FILES = (
 )
 
 
-_SCENARIO = click.option("--scenario", metavar="NAME", help="What to run: a name, name/variant, or a .toml file.")
+_SCENARIO = click.option(
+    "--scenario", metavar="NAME", help="What to run: a name or a .toml file, perhaps with /VARIANT."
+)
 _RECORD = (
     click.option(
         "--record",
@@ -288,6 +290,35 @@ def boot(**parameters: Any) -> None:
     code = boot.boot(**parameters)
     if code:
         raise ExitError(code)
+
+
+@cli.command()
+@click.argument("out", metavar="OUT")
+@click.option("--program", "programs", multiple=True, metavar="PROGRAM", help="With all it needs: a path, or a name.")
+@click.option("--file", "files", multiple=True, metavar="GUEST=HOST", help="A file, under another path.")
+@click.option("--tree", "trees", multiple=True, metavar="GUEST=DIR", help="Everything below a directory.")
+@click.option("--root", metavar="DIR", default="/", help="Where programs are, as a container. Default: this system.")
+@click.option("--run", metavar="COMMAND", help="What the machine runs, by /bin/sh, once it is up. Default: a shell.")
+@click.option("--init", metavar="FILE", help="A program that is process 1 itself; nothing else comes with it.")
+@_DEBUG
+def pack(**options: Any) -> None:
+    """Make an initramfs of programs of this system, or of a container's files.
+
+    OUT holds the `tools` image (init, busybox, cc-sdk, the guest agent), the programs and files named, and the
+    interpreters and shared libraries that they need. What a program opens by itself while it runs, as plug-ins and
+    data, is for --file and --tree. OUT is compressed if its name ends with .zst. PROGRAM, FILE, GUEST=HOST and
+    GUEST=DIR may be given more than once.
+
+    \b
+    Examples:
+      cc-tui pack redis.cpio --program redis-server --program redis-cli
+      cc-tui pack app.cpio.zst --tree /opt/app=build --run '/opt/app/bin/serve --port 80'
+      cc-tui pack pg.cpio --root my-container --program /usr/lib/postgresql/15/bin/postgres
+    """
+    from cc_tui.packing import PackOptions
+    from cc_tui.packing import pack as make
+
+    make(PackOptions(**options))
 
 
 @cli.command()

@@ -25,7 +25,8 @@ from typing import Any
 
 import zstandard
 
-from guest import pack, toolchain
+from chaoscontrol import initramfs
+from guest import toolchain
 from guest.kernel import build as kernel
 from guest.programs import build as programs
 from guest.toolchain import BuildError
@@ -100,15 +101,15 @@ def _make_hello(work: Path, jobs: int) -> dict[str, bytes]:
     del jobs  # one compiler run
     programs.build("hello", work)
     return {
-        "hello.cpio": pack.initramfs((work / "hello").read_bytes()),
+        "hello.cpio": initramfs.bootable((work / "hello").read_bytes()),
         "hello.sym": (work / "hello.sym").read_bytes(),
     }
 
 
-def guest_files(work: Path) -> list[pack.Entry]:
+def guest_files(work: Path) -> list[initramfs.Entry]:
     """What an image of several programs carries besides its own: the agent. Its /init is make_init()'s."""
     programs.build("agent", work)
-    return [pack.regular("sbin/cc-agent", (work / "agent").read_bytes(), 0o755)]
+    return [initramfs.regular("sbin/cc-agent", (work / "agent").read_bytes(), 0o755)]
 
 
 def make_init(work: Path) -> bytes:
@@ -128,12 +129,12 @@ def _make_tools(work: Path, jobs: int) -> dict[str, bytes]:
     programs.build("cc-sdk", work)
     files = [
         *guest_files(work),
-        pack.directory("data"),  # where init mounts the disk
-        pack.regular("bin/cc-sdk", (work / "cc-sdk").read_bytes(), 0o755),
-        pack.regular("bin/busybox", BUSYBOX.read_bytes(), 0o755),
-        *(pack.symlink(f"bin/{applet}", "busybox") for applet in _applets()),
+        initramfs.directory("data"),  # where init mounts the disk
+        initramfs.regular("bin/cc-sdk", (work / "cc-sdk").read_bytes(), 0o755),
+        initramfs.regular("bin/busybox", BUSYBOX.read_bytes(), 0o755),
+        *(initramfs.symlink(f"bin/{applet}", "busybox") for applet in _applets()),
     ]
-    return {"tools.cpio": pack.initramfs(make_init(work), files)}
+    return {"tools.cpio": initramfs.bootable(make_init(work), files)}
 
 
 def _applets() -> list[str]:
@@ -147,10 +148,10 @@ def _make_raft(work: Path, jobs: int) -> dict[str, bytes]:
     programs.build("raft", work)
     files = [
         *guest_files(work),
-        pack.regular("raft", (work / "raft").read_bytes(), 0o755),
-        pack.regular("etc/cc-run", f"/raft\n{RAFT_RESPAWN_MS}\n".encode()),
+        initramfs.regular("raft", (work / "raft").read_bytes(), 0o755),
+        initramfs.regular("etc/cc-run", f"/raft\n{RAFT_RESPAWN_MS}\n".encode()),
     ]
-    return {"raft.cpio": pack.initramfs(make_init(work), files), "raft.sym": (work / "raft.sym").read_bytes()}
+    return {"raft.cpio": initramfs.bootable(make_init(work), files), "raft.sym": (work / "raft.sym").read_bytes()}
 
 
 def _make_disk(work: Path, jobs: int) -> dict[str, bytes]:

@@ -31,8 +31,13 @@ def recording_command(path: Path, scenario: Scenario) -> str:
     return words
 
 
-def record_failure(path: Path, scenario: Scenario, seed: int, plan: BranchPlan, result: BranchResult) -> bool:
-    """Records it; says why if that cannot be done, or if it does not end as it did, which is a bug of the engine."""
+def record_failure(
+    path: Path, asked: str, scenario: Scenario, seed: int, plan: BranchPlan, result: BranchResult
+) -> bool:
+    """Records it as of a scenario `asked` for by that name.
+
+    Says why if that cannot be done, or if it does not end as it did, which is a bug of the engine.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         run = record_branch(
@@ -41,7 +46,7 @@ def record_failure(path: Path, scenario: Scenario, seed: int, plan: BranchPlan, 
             seed=seed,
             branch_seed=plan.branch_seed,
             schedule=result.schedule,
-            heading=f"cc-tui --batch --scenario {scenario.name} --seed {seed}, branch {plan.number}",
+            heading=f"cc-tui --batch --scenario {shlex.quote(asked)} --seed {seed}, branch {plan.number}",
             threads=1,
         )
     except (ChaosControlError, OSError) as e:

@@ -145,6 +145,7 @@ def _branches(
                 return
             for plan, result in pool.wait(min(PERIOD_S, left)):
                 ended[plan.number] = plan, result
+            summary.are_machines_ready = pool.are_machines_ready
             while following in ended:
                 yield ended.pop(following)
                 following += 1
@@ -192,7 +193,7 @@ def _keep_failure(options: BatchOptions, summary: Summary, plan: BranchPlan, res
     if options.output is not None:
         path = os.path.join(options.output, file_name(summary.name, summary.seed, plan.number))
         assert options.scenario is not None
-        is_file = options.scenario.endswith(".toml")
+        is_file = options.scenario.endswith(".toml") or ".toml/" in options.scenario
         name = os.path.abspath(options.scenario) if is_file else options.scenario
         try:
             _write(path, failure_text(name, summary.scenario, summary.seed, plan, result, path))
@@ -222,7 +223,8 @@ def _record(options: BatchOptions, summary: Summary, plan: BranchPlan, result: B
         path = recordings_dir() / name
         with contextlib.suppress(OSError):
             prune(path.parent)
-    if not record_failure(path, summary.scenario, summary.seed, plan, result):
+    assert options.scenario is not None
+    if not record_failure(path, options.scenario, summary.scenario, summary.seed, plan, result):
         return None
     summary.recorded[bug] = summary.recorded.get(bug, 0) + 1
     return path

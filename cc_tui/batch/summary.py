@@ -99,6 +99,7 @@ class Summary:
         self.digest = ""
         """Over the digests of the branches, in order: searches equal here ran the same branches to the same ends."""
         self.wall_s = 0.0
+        self.are_machines_ready = False
         self.notes: dict[str, int] = {}
         """What the search could not do: the reason and how often."""
         self.ended_by = "done"
@@ -121,7 +122,7 @@ class Summary:
     def speed(self) -> str:
         """Branches per second, or seconds per branch where that is the larger number."""
         if not self.branches or not self.wall_s:
-            return "no branch yet"
+            return "no branch yet" if self.are_machines_ready else "the machines are not ready yet"
         per_second = self.branches / self.wall_s
         return f"{per_second:.1f} branches/s" if per_second >= 1 else f"{1 / per_second:.1f} s/branch"
 

@@ -259,7 +259,9 @@ def _check_initrd(name: str, data: Buffer) -> None:
     if data[:1] == b"\0" or any(data[: len(magic)] == magic for magic in _INITRAMFS_MAGICS):
         return
     what = "an ELF file" if data[:4] == _ELF_MAGIC else "neither a cpio archive nor a compressed one"
-    raise UsageError(f"is {what}, so not an initramfs", where=name, hint="give a newc cpio archive (guest/pack.py)")
+    raise UsageError(
+        f"is {what}, so not an initramfs", where=name, hint="give a newc cpio archive, as `cc-tui pack` writes it"
+    )
 
 
 def _place_initrd(name: str, size: int, kernel: Kernel, memory_bytes: int) -> int:

@@ -169,10 +169,13 @@ def scenario_names() -> list[str]:
 
 
 def load_scenario(name: str | os.PathLike[str]) -> Scenario:
-    """Reads a scenario by its name or file; "raft/double_vote" is the variant of raft. Raises UsageError."""
+    """Reads a scenario by its name or file; "raft/double_vote" and "my.toml/fixed" are variants. Raises UsageError."""
     text = os.fspath(name)
     if text.endswith(".toml"):
         return read_scenario(text)
+    file, in_file, variant = text.rpartition(".toml/")
+    if in_file:
+        return read_scenario(f"{file}.toml").with_variant(variant)
     base, _, variant = text.partition("/")
     if base not in scenario_names():
         known = ", ".join(scenario_names())

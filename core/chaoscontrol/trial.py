@@ -125,6 +125,12 @@ class Trial:
         said: set[int] = set()
         last: list[str] = []
 
+        def silent() -> list[int]:
+            """Machines that have not said it yet."""
+            if scenario.wait_for_setup:
+                return [i for i, vm in enumerate(self.cluster.vms) if vm.setup_vns is None]
+            return [i for i in range(scenario.count) if i not in said]
+
         def ready(events: list[Event]) -> bool:
             for event in events:
                 if event.kind is EventKind.CONSOLE:
@@ -132,16 +138,15 @@ class Trial:
                     if scenario.wait_for_console is not None and scenario.wait_for_console in event.text:
                         said.add(event.vm)
             del last[:-CONSOLE_KEPT]
-            if scenario.wait_for_setup:
-                return all(vm.setup_vns is not None for vm in self.cluster.vms)
-            return len(said) == scenario.count
+            return not silent()
 
         if not self.run_to(limit, stop=ready):
             raise KeyboardInterrupt
         if not ready([]):
             wanted = "setup_complete" if scenario.wait_for_setup else f"{scenario.wait_for_console!r} on its console"
+            missing = ", ".join(f"vm{i}" for i in silent())
             raise GuestError(
-                f"scenario {scenario.name}: not every machine has said {wanted} within {limit / 1e9:g} virtual seconds",
+                f"scenario {scenario.name}: {missing} did not say {wanted} within {limit / 1e9:g} virtual seconds",
                 hint=f"the last line was: {last[-1]}" if last else "no machine printed anything",
             )
 

@@ -22,7 +22,7 @@ from chaoscontrol.native_library import decode_length, kvm_unavailable
 if str(ROOT) not in sys.path:  # guest/ is a tool of the repository, not an installed package
     sys.path.insert(0, str(ROOT))
 
-from guest import pack
+from chaoscontrol import initramfs
 
 AT = 0x100000
 M64 = (1 << 64) - 1
@@ -376,7 +376,7 @@ def programs_initrd() -> bytes:
     pie = compiled(LOOP_C, "-static-pie", "-fpie", "-Wl,--no-dynamic-linker")
     files = [("plain", plain), ("pie", pie), ("a-program-with-a-long-name", plain)]
     init = compiled(INIT_C, "-static", "-no-pie", "-fno-pie", "-Wno-unused")
-    return pack.initramfs(init, [pack.regular(name, data, 0o755) for name, data in files])
+    return initramfs.bootable(init, [initramfs.regular(name, data, 0o755) for name, data in files])
 
 
 def test_programs_are_told_apart_by_name() -> None:

@@ -14,8 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chaoscontrol import image_path
-from guest import images, pack
+from chaoscontrol import image_path, initramfs
+from guest import images
 
 HOME = "py"
 SITE = "py/site"
@@ -89,8 +89,8 @@ def build(script: str, search: list[Path], extra: dict[str, Path]) -> bytes:
     entries.update({guest: host.read_bytes() for guest, host in extra.items()})
     for binary in [*binaries, *(host for host in extra.values() if host.suffix == ".so")]:
         entries.update({library.lstrip("/"): Path(library).read_bytes() for library in _libraries(binary)})
-    tools = pack.read_newc(images.decompress(Path(image_path("tools")).read_bytes()))
-    return pack.write_newc([*tools, *(pack.regular(path, data, 0o755) for path, data in entries.items())])
+    tools = initramfs.read_newc(images.decompress(Path(image_path("tools")).read_bytes()))
+    return initramfs.write_newc([*tools, *(initramfs.regular(path, data, 0o755) for path, data in entries.items())])
 
 
 RUN = f"PYTHONHOME=/{HOME} PYTHONPATH=/{SITE} /{HOME}/bin/python3 -S /run.py"

@@ -14,14 +14,20 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # guest/ is a tool of the repository, not an installed package
     sys.path.insert(0, str(ROOT))
 
-from chaoscontrol import SimulationConfig, SimulationController, VmConfig, image_path  # noqa: E402
+from chaoscontrol import (  # noqa: E402
+    SimulationConfig,
+    SimulationController,
+    VmConfig,
+    image_path,
+    initramfs,
+)
 from chaoscontrol.debug import Breakpoint, Debugger  # noqa: E402
 from chaoscontrol.symbols.frames import Stack  # noqa: E402
 from chaoscontrol.symbols.modules import Module  # noqa: E402
 from chaoscontrol.symbols.programs import GuestFiles  # noqa: E402
 from chaoscontrol.symbols.stacks import StackReader  # noqa: E402
 from chaoscontrol.timetravel import Multiverse, Position  # noqa: E402
-from guest import pack, toolchain  # noqa: E402
+from guest import toolchain  # noqa: E402
 
 SOURCE = Path(__file__).resolve().parent / "native" / "stack_program.c"
 SECOND = 1_000_000_000
@@ -44,8 +50,8 @@ def compile_program(variant: str, out: Path) -> Path:
 def pack_image(variant: str, program: Path, out: Path) -> Path:
     """An initramfs with a program as /init, and the libraries that it needs."""
     libraries = LIBRARIES if variant.startswith("glibc") else ()
-    files = [pack.regular(path[1:], Path(path).read_bytes(), 0o755) for path in libraries]
-    out.write_bytes(pack.initramfs(program.read_bytes(), files))
+    files = [initramfs.regular(path[1:], Path(path).read_bytes(), 0o755) for path in libraries]
+    out.write_bytes(initramfs.bootable(program.read_bytes(), files))
     return out
 
 

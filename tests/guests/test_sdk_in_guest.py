@@ -14,8 +14,14 @@ if str(ROOT) not in sys.path:
 import antithesis.assertions  # noqa: E402
 import python_image  # noqa: E402
 
-from chaoscontrol import DEFAULT_CMDLINE, DeterministicVm, VmConfig, image_path  # noqa: E402
-from guest import pack, toolchain  # noqa: E402
+from chaoscontrol import (  # noqa: E402
+    DEFAULT_CMDLINE,
+    DeterministicVm,
+    VmConfig,
+    image_path,
+    initramfs,
+)
+from guest import toolchain  # noqa: E402
 from guest.programs.build import SDK, sdk_sources  # noqa: E402
 from guest.sdk import build as sdk  # noqa: E402
 
@@ -54,7 +60,7 @@ def test_nothing_is_lost_in_a_crowd(tmp_path: Path) -> None:
     flags = ["-static", "-no-pie", "-std=gnu11", "-O2", *sdk.WARNINGS, f"-I{SDK}"]
     toolchain.run(["musl-gcc", *flags, "-o", str(program), *map(str, sources)])
     with DeterministicVm(VmConfig()) as vm:
-        vm.load_kernel(image_path("vmlinux"), pack.initramfs(program.read_bytes()), cmdline=DEFAULT_CMDLINE)
+        vm.load_kernel(image_path("vmlinux"), initramfs.bootable(program.read_bytes()), cmdline=DEFAULT_CMDLINE)
         assert vm.run_until("failed", max_vns=VNS_MAX).endswith("finished, 0 failed")
         counts = {(p.message, p.command): (p.passes, p.fails) for p in vm.properties() if p.command != CATALOG}
         assert vm.read_memory(HYPERCALL_LOCK_GPA, 4) == bytes(4)

@@ -18,20 +18,19 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:  # guest/ is a tool of the repository, not an installed package
     sys.path.insert(0, str(ROOT))
 
-from chaoscontrol import image_path  # noqa: E402
+from chaoscontrol import image_path, initramfs  # noqa: E402
 from chaoscontrol.images import kernel_symbols_path  # noqa: E402
 from chaoscontrol.loader import read_source  # noqa: E402
 from chaoscontrol.symbols.cpio import read_files  # noqa: E402
 from chaoscontrol.symbols.elf import ElfImage  # noqa: E402
 from chaoscontrol.symbols.programs import GuestFiles, binary_of, is_same_program  # noqa: E402
-from guest import pack  # noqa: E402
 
 FILES = {"/init": b"\x7fELF and so on", "/etc/name": b"guest", "/lib/empty": b""}
 
 
 def archive() -> bytes:
-    entries = [pack.regular(path[1:], data) for path, data in FILES.items() if path != "/init"]
-    return pack.initramfs(FILES["/init"], [*entries, pack.symlink("lib64", "lib")])
+    entries = [initramfs.regular(path[1:], data) for path, data in FILES.items() if path != "/init"]
+    return initramfs.bootable(FILES["/init"], [*entries, initramfs.symlink("lib64", "lib")])
 
 
 def plain(data: bytes) -> bytes:
@@ -44,7 +43,7 @@ def test_files_of_an_initramfs(compress: Callable[[bytes], bytes]) -> None:
 
 
 def test_archives_one_behind_another() -> None:
-    more = pack.write_newc([pack.regular("later", b"1")])
+    more = initramfs.write_newc([initramfs.regular("later", b"1")])
     assert dict(read_files(archive() + bytes(64) + more)) == {**FILES, "/later": b"1"}
 
 
@@ -90,7 +89,7 @@ def test_symbols_are_found_for_the_program_that_they_are_of(tmp_path: Path, flag
     assert is_same_program(ElfImage(stripped), ElfImage(symbols))
     assert not is_same_program(ElfImage(others), ElfImage(symbols))
     image = tmp_path / "guest.cpio"
-    image.write_bytes(pack.initramfs(stripped.read_bytes(), [pack.regular("other", others.read_bytes())]))
+    image.write_bytes(initramfs.bootable(stripped.read_bytes(), [initramfs.regular("other", others.read_bytes())]))
     (tmp_path / "guest.sym").write_bytes(symbols.read_bytes())
     files = GuestFiles(None, image)
     assert files.paths() == ["/init", "/other"]
@@ -117,7 +116,7 @@ def test_a_file_is_parsed_once(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_noted(tmp_path: Path) -> None:
-    (tmp_path / "bad.cpio").write_bytes(pack.initramfs(b"\x7fELF" + bytes(100)))
+    (tmp_path / "bad.cpio").write_bytes(initramfs.bootable(b"\x7fELF" + bytes(100)))
     files = GuestFiles(str(tmp_path / "no-kernel"), str(tmp_path / "bad.cpio"))
     assert files.kernel is None
     assert files.layout is None

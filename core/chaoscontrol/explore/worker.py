@@ -1,8 +1,9 @@
 """A worker of a search: `python -m chaoscontrol.explore.worker`, started and fed by workers.WorkerPool.
 
 Reads lines of JSON on stdin, first the scenario and the seed, then one branch to run at a time; answers each branch
-with a line on stdout. It decides nothing: a branch is a function of what stands in its line. It ends when its stdin
-does, whatever it is doing, so none outlives the process that started it.
+with a line on stdout, and says before the first answer that the machines are ready. It decides nothing: a branch is
+a function of what stands in its line. It ends when its stdin does, whatever it is doing, so none outlives the process
+that started it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .blind import BlindSearch
 from .wire import plan_from_table, result_to_table, scenario_from_table
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from typing import BinaryIO, TextIO
 
 
 def _feed(source: BinaryIO, lines: queue.Queue[bytes]) -> None:
@@ -40,6 +41,12 @@ def _error(e: Exception) -> dict[str, Any]:
     return {"error": "EngineError", "what": what, "where": "", "hint": "please report it"}
 
 
+def _answer(answers: TextIO, answer: dict[str, Any]) -> None:
+    json.dump(answer, answers)
+    answers.write("\n")
+    answers.flush()
+
+
 def main() -> None:
     """Runs branches until stdin ends."""
     # Answers alone go to the pipe; what an observer prints goes where messages go.
@@ -54,13 +61,13 @@ def main() -> None:
         try:
             if search is None:
                 search = BlindSearch(scenario_from_table(first["scenario"]), first["seed"])
+                search.prepare()
+                _answer(answers, {"ready": True})
             result = search.run(plan_from_table(json.loads(line)))
             answer = {"result": result_to_table(result)} if result is not None else {}
         except Exception as e:
             answer = _error(e)
-        json.dump(answer, answers)
-        answers.write("\n")
-        answers.flush()
+        _answer(answers, answer)
 
 
 if __name__ == "__main__":

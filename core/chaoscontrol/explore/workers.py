@@ -86,16 +86,13 @@ class _Worker:
         self.plan = plan
         self._send(json.dumps(plan_to_table(plan)).encode())
 
-    def read(self) -> dict[str, Any] | None:
-        """What has come from it: an answer, once it is complete. Raises EngineError if the process has ended."""
+    def read(self) -> list[dict[str, Any]]:
+        """The answers that are complete by now. Raises EngineError if the process has ended."""
         data = os.read(self.output, CHUNK_BYTES)
         if not data:
             raise self.ended()
-        self._said += data
-        if not self._said.endswith(b"\n"):
-            return None
-        line, self._said = self._said, b""
-        return json.loads(line)
+        *lines, self._said = (self._said + data).split(b"\n")
+        return list(map(json.loads, lines))
 
     def ended(self) -> EngineError:
         """Why the process is no more."""
@@ -128,6 +125,8 @@ class WorkerPool:
     def __init__(self, scenario: Scenario, seed: int, count: int) -> None:
         assert 1 <= count <= WORKERS_MAX
         greeting = json.dumps({"scenario": scenario_to_table(scenario), "seed": seed}).encode()
+        self.are_machines_ready = False
+        """Those of some worker have booted and are ready for faults."""
         self._selector = selectors.DefaultSelector()
         self._workers: list[_Worker] = []
         try:
@@ -163,14 +162,15 @@ class WorkerPool:
         found: list[tuple[BranchPlan, BranchResult]] = []
         for key, _ in self._selector.select(timeout_s):
             worker = cast("_Worker", key.data)
-            answer = worker.read()
-            if answer is None:
-                continue
-            plan, worker.plan = worker.plan, None
-            assert plan is not None
-            if "result" not in answer:
-                _raise(answer)
-            found.append((plan, result_from_table(answer["result"])))
+            for answer in worker.read():
+                if "ready" in answer:
+                    self.are_machines_ready = True
+                    continue
+                plan, worker.plan = worker.plan, None
+                assert plan is not None
+                if "result" not in answer:
+                    _raise(answer)
+                found.append((plan, result_from_table(answer["result"])))
         return found
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ names for judging is imported only if an included scenario names it too, or the 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -175,7 +176,7 @@ def _trusted(judge: Judge, trusted: Sequence[str], path: str) -> Judge:
 
 
 def _find(number: int, recording: Recording, given: Sequence[ImagePath], directory: str) -> str:
-    """The file of an image: of the recording, included, given, or where it was."""
+    """The file of an image: of the recording, included, given, beside the recording, or where it was."""
     image = recording.header.images[number]
     wanted = Identity(image.sha256, image.size)
     if image.embedded:
@@ -183,6 +184,11 @@ def _find(number: int, recording: Recording, given: Sequence[ImagePath], directo
     for path in given:
         if identify(path) == wanted:
             return os.fspath(path)
+    beside = os.path.join(os.path.dirname(recording.path), os.path.basename(image.name))
+    if os.path.isfile(beside):
+        with contextlib.suppress(UsageError):
+            if identify(beside) == wanted:
+                return beside
     for file, (_, identity) in _included().items():
         if identity == wanted and identify(file) == wanted:
             return file

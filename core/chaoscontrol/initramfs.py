@@ -1,24 +1,20 @@
-"""Write an initramfs: a cpio archive in the `newc` format, the same bytes for the same content.
+"""Initramfs: reads and writes cpio archives in the `newc` format, the same bytes for the same content.
 
 Owns the archive format and nothing else. Every field that is not content is fixed: time stamps, owners and inode
 numbers; entries are sorted by path, which also puts each directory before what it holds. The layout is that of the
 kernel's Documentation/driver-api/early-userspace/buffer-format.rst.
 
-    python3 guest/pack.py OUT --init PROGRAM [--file GUEST=HOST ...] [--tree DIR] [--gzip]
-
-An uncompressed archive boots fastest: the kernel copies it, while a compressed one is inflated by guest instructions.
+An uncompressed archive boots fastest: the kernel copies it, while one that it has to inflate costs instructions.
 """
 
 from __future__ import annotations
 
-import argparse
-import struct
-import sys
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+
+from chaoscontrol.errors import UsageError
 
 MAGIC = b"070701"
 HEADER_BYTES = 110
@@ -36,11 +32,8 @@ CONSOLE_DEVICE = (5, 1)
 """/dev/console (Documentation/admin-guide/devices.txt): what the kernel opens as PID 1's standard streams."""
 MOUNT_POINTS = ("dev", "proc", "sys", "tmp")
 
-# RFC 1952 section 2.3: deflate, no flags, no time, best compression, unknown operating system.
-GZIP_HEADER = bytes([0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 2, 255])
 
-
-class PackError(Exception):
+class PackError(UsageError):
     """An archive that cannot be written or read, said in one line."""
 
 
@@ -106,7 +99,7 @@ def read_newc(archive: bytes) -> list[Entry]:
         at = _aligned(data_at + data_bytes, ALIGNMENT)
 
 
-def initramfs(init: bytes, files: Iterable[Entry] = ()) -> bytes:
+def bootable(init: bytes, files: Iterable[Entry] = ()) -> bytes:
     """An archive that boots: `init` as /init, /dev/console, empty mount points, and whatever else is given."""
     fixed = [
         regular("init", init, 0o755),
@@ -114,34 +107,6 @@ def initramfs(init: bytes, files: Iterable[Entry] = ()) -> bytes:
         *(directory(path) for path in MOUNT_POINTS),
     ]
     return write_newc([*fixed, *files])
-
-
-def gzip_fixed(data: bytes) -> bytes:
-    """`data` as a gzip member that says nothing about when, where or by whom it was made."""
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    body = deflate.compress(data) + deflate.flush()
-    return GZIP_HEADER + body + struct.pack("<II", zlib.crc32(data), len(data) & FIELD_MAX)
-
-
-def tree_entries(root: Path) -> list[Entry]:
-    """Every directory, regular file and symbolic link below `root`. Of the permissions only "executable" is kept."""
-    entries: list[Entry] = []
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.is_symlink():
-            entries.append(symlink(name, path.readlink().as_posix()))
-        elif path.is_dir():
-            entries.append(directory(name))
-        elif path.is_file():
-            entries.append(_from_host(name, path))
-        else:
-            raise PackError(f"{path}: neither directory, regular file nor symbolic link")
-    return entries
-
-
-def _from_host(name: str, path: Path) -> Entry:
-    executable = path.stat().st_mode & 0o100 != 0
-    return regular(name, path.read_bytes(), 0o755 if executable else 0o644)
 
 
 def _with_parents(entries: Iterable[Entry]) -> list[Entry]:
@@ -192,37 +157,3 @@ def _aligned(at: int, alignment: int) -> int:
 
 def _pad(archive: bytearray, alignment: int) -> None:
     archive.extend(bytes(_aligned(len(archive), alignment) - len(archive)))
-
-
-def _parse_files(pairs: Iterable[str]) -> Mapping[str, Path]:
-    files: dict[str, Path] = {}
-    for pair in pairs:
-        guest, separator, host = pair.partition("=")
-        if not separator or not guest or not host:
-            raise PackError(f"--file {pair}: expected GUEST=HOST")
-        files[guest.lstrip("/")] = Path(host)
-    return files
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="pack.py", description="Write an initramfs.")
-    parser.add_argument("out", type=Path, help="the archive to write")
-    parser.add_argument("--init", type=Path, required=True, help="the program that becomes /init")
-    parser.add_argument("--file", action="append", default=[], metavar="GUEST=HOST", help="add one file")
-    parser.add_argument("--tree", type=Path, help="add everything below a directory")
-    parser.add_argument("--gzip", action="store_true", help="compress (smaller, but the guest pays for inflating)")
-    options = parser.parse_args(arguments)
-    try:
-        extra = [_from_host(name, path) for name, path in _parse_files(options.file).items()]
-        if options.tree is not None:
-            extra += tree_entries(options.tree)
-        archive = initramfs(options.init.read_bytes(), extra)
-        options.out.write_bytes(gzip_fixed(archive) if options.gzip else archive)
-    except (PackError, OSError) as error:
-        print(f"pack.py: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
