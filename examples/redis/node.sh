@@ -1,5 +1,5 @@
 # What every machine runs. Machine 0 is the server; the others count up a key each, and look whether what was
-# acknowledged is still there. They speak to the server with `nc`: to start redis-cli costs twenty times as much.
+# acknowledged is still there. They speak to the server with `nc`: to start redis-cli costs ten times as much.
 
 if [ "$CC_NODE" = 0 ]; then
     fsync=$(sed 's/.*redis\.fsync=\([a-z]*\).*/\1/' /proc/cmdline)
