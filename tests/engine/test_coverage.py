@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import subprocess
-import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from flat_guests import COUNTER, ROOT, TIMER, assemble, native_build, start
+from flat_guests import COUNTER, TIMER, assemble, native_build, start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chaoscontrol import DeterministicVm, EngineError, Symbol, UsageError, VmConfig, image_path, read_symbols
+from chaoscontrol import DeterministicVm, EngineError, Symbol, UsageError, VmConfig, image_path, initramfs, read_symbols
 from chaoscontrol.coverage import CELLS, Source, collect
 from chaoscontrol.edges import find_tasks
 from chaoscontrol.native_library import decode_length, kvm_unavailable
-
-if str(ROOT) not in sys.path:  # guest/ is a tool of the repository, not an installed package
-    sys.path.insert(0, str(ROOT))
-
-from chaoscontrol import initramfs
 
 AT = 0x100000
 M64 = (1 << 64) - 1
@@ -361,14 +355,12 @@ void _start(void)
 
 @functools.cache
 def compiled(text: str, *flags: str) -> bytes:
-    source = ROOT / "build" / "coverage-guests"
-    source.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(repr((text, flags)).encode()).hexdigest()[:16]
-    path, out = source / f"{name}.c", source / name
-    path.write_text(text)
     options = ["-O1", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fcf-protection=none", *flags]
-    subprocess.run([*native_build().find_compiler().command, *options, "-o", str(out), str(path)], check=True)
-    return Path(out).read_bytes()
+    with tempfile.TemporaryDirectory(prefix="coverage-guests-") as directory:
+        out = Path(directory) / "guest"
+        command = [*native_build().find_compiler().command, *options, "-o", str(out), "-x", "c", "-"]
+        subprocess.run(command, input=text, text=True, check=True)
+        return out.read_bytes()
 
 
 def programs_initrd() -> bytes:
