@@ -6,7 +6,6 @@ import bz2
 import gzip
 import lzma
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,16 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # guest/ is a tool of the repository, not an installed package
-    sys.path.insert(0, str(ROOT))
-
-from chaoscontrol import image_path, initramfs  # noqa: E402
-from chaoscontrol.images import kernel_symbols_path  # noqa: E402
-from chaoscontrol.loader import read_source  # noqa: E402
-from chaoscontrol.symbols.cpio import read_files  # noqa: E402
-from chaoscontrol.symbols.elf import ElfImage  # noqa: E402
-from chaoscontrol.symbols.programs import GuestFiles, binary_of, is_same_program  # noqa: E402
+from chaoscontrol import image_path, initramfs
+from chaoscontrol.images import kernel_symbols_path
+from chaoscontrol.loader import read_source
+from chaoscontrol.symbols.cpio import read_files
+from chaoscontrol.symbols.elf import ElfImage
+from chaoscontrol.symbols.programs import GuestFiles, binary_of, is_same_program
 
 FILES = {"/init": b"\x7fELF and so on", "/etc/name": b"guest", "/lib/empty": b""}
 
