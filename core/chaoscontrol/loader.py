@@ -51,9 +51,8 @@ _PT_LOAD = 1
 _SETUP_RNG_SEED = 9
 _PAGE = 4 * KIB
 
+_CPIO_MAGICS = (b"070701", b"070702")
 _INITRAMFS_MAGICS = {
-    b"070701": "cpio",
-    b"070702": "cpio",
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\x5d\x00\x00": "lzma",
@@ -61,7 +60,9 @@ _INITRAMFS_MAGICS = {
     b"\x89LZO": "lzo",
     b"\x02\x21\x4c\x18": "lz4",
 }
-"""What a Linux initramfs may begin with (lib/decompress.c, init/initramfs.c)."""
+"""What a Linux initramfs may begin with if it is compressed (lib/decompress.c, init/initramfs.c)."""
+_LOOKED_INTO_BYTES = 1 << 20
+"""Enough for the first block of any compressor."""
 
 Source = str | os.PathLike[str] | bytes
 Buffer = bytes | memoryview
@@ -256,12 +257,26 @@ def _load_segments(name: str, data: Buffer, phoff: int, phnum: int) -> list[Segm
 
 def _check_initrd(name: str, data: Buffer) -> None:
     """Raises UsageError for what the kernel could not unpack."""
-    if data[:1] == b"\0" or any(data[: len(magic)] == magic for magic in _INITRAMFS_MAGICS):
+    if data[:1] == b"\0" or data[:6] in _CPIO_MAGICS:
+        return
+    if any(data[: len(magic)] == magic for magic in _INITRAMFS_MAGICS):
+        _check_compressed(name, data)
         return
     what = "an ELF file" if data[:4] == _ELF_MAGIC else "neither a cpio archive nor a compressed one"
     raise UsageError(
         f"is {what}, so not an initramfs", where=name, hint="give a newc cpio archive, as `cc-tui pack` writes it"
     )
+
+
+def _check_compressed(name: str, data: Buffer) -> None:
+    """Raises UsageError for a compressed file of something else, as a tar archive, where Python can look into it."""
+    from .symbols.cpio import inflated
+
+    head = bytes(data[:_LOOKED_INTO_BYTES])
+    begin = inflated(head, 6)
+    if begin is not head and begin and begin[:1] != b"\0" and begin not in _CPIO_MAGICS:
+        hint = "give one, as `cc-tui pack` writes it"
+        raise UsageError("compresses something that is no cpio archive, so not an initramfs", where=name, hint=hint)
 
 
 def _place_initrd(name: str, size: int, kernel: Kernel, memory_bytes: int) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 import shlex
 import signal
@@ -101,6 +104,14 @@ def test_an_initramfs_that_cannot_be(tmp_path: Path, guests: dict[str, str]) -> 
     assert_one_line(cc_tui("boot", guests["halts"], str(large)), 2, "does not fit: 256 MiB of memory")
     assert_one_line(cc_tui("boot", guests["halts"], guests["halts"]), 2, "is an ELF file, so not an initramfs")
     assert_one_line(cc_tui("boot", guests["halts"], "/nonexistent"), 2, "/nonexistent: cannot be opened")
+    for compress in (gzip.compress, bz2.compress, lzma.compress):
+        (tmp_path / "packed").write_bytes(compress(b"no archive" * 1000))
+        says = "packed: compresses something that is no cpio archive, so not an initramfs"
+        assert_one_line(cc_tui("boot", guests["halts"], str(tmp_path / "packed")), 2, says)
+        (tmp_path / "packed").write_bytes(compress(b"070701" + b"0" * 1000))
+        assert cc_tui("boot", guests["halts"], str(tmp_path / "packed")).returncode == 0
+    (tmp_path / "packed").write_bytes(b"\x02\x21\x4c\x18 lz4, which nothing here unpacks")
+    assert cc_tui("boot", guests["halts"], str(tmp_path / "packed")).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Member(NamedTuple):
 
 def read_files(archive: bytes) -> Iterator[Member]:
     """The regular files of an initramfs."""
-    data, at = _inflated(archive), 0
+    data, at = inflated(archive, INFLATED_BYTES_MAX), 0
     while at + HEADER_BYTES <= len(data):
         if data[at : at + 1] == b"\0":  # what is between two archives
             at += 4
@@ -57,15 +57,15 @@ def _aligned(at: int) -> int:
     return at + 3 & ~3
 
 
-def _inflated(data: bytes) -> bytes:
-    """Undoes what init/initramfs.c would; nothing of what it cannot."""
+def inflated(data: bytes, most: int) -> bytes:
+    """Undoes what init/initramfs.c would, up to `most` bytes; empty where what is compressed is damaged."""
     try:
         if data[:2] == b"\x1f\x8b":
-            return zlib.decompressobj(wbits=31).decompress(data, INFLATED_BYTES_MAX)
+            return zlib.decompressobj(wbits=31).decompress(data, most)
         if data[:3] == b"BZh":
-            return bz2.BZ2Decompressor().decompress(data, INFLATED_BYTES_MAX)
+            return bz2.BZ2Decompressor().decompress(data, most)
         if data[:6] == b"\xfd7zXZ\0" or data[:3] == b"\x5d\0\0":
-            return lzma.LZMADecompressor().decompress(data, INFLATED_BYTES_MAX)
+            return lzma.LZMADecompressor().decompress(data, most)
     except (zlib.error, OSError, lzma.LZMAError, EOFError):
         return b""
     return data
