@@ -12,7 +12,7 @@ from chaoscontrol.config import MIB, format_bytes
 from chaoscontrol.errors import UsageError
 from chaoscontrol.gather import Gathering
 from chaoscontrol.images import image_path
-from chaoscontrol.initramfs import Entry, bootable, read_newc, regular, write_newc
+from chaoscontrol.initramfs import Entry, bootable, read_newc, regular, through_links, write_newc
 from chaoscontrol.loader import read_source
 
 BASE = "tools"
@@ -58,7 +58,8 @@ def pack(options: PackOptions) -> None:
     if options.run is not None:
         added[START] = regular(START, f"#!/bin/sh\n{options.run}\n".encode(), 0o755)
         added["etc/cc-run"] = regular("etc/cc-run", f"/{START}\n".encode())
-    entries = [*(entry for entry in base if entry.path not in added), *added.values()]
+    # What a tree has of a directory's name counts, be it a link: a container's /bin may be one to /usr/bin.
+    entries = through_links([*added.values(), *(entry for entry in base if entry.path not in added)])
     archive = write_newc(entries) if options.init is None else _alone(entries)
     _write(options.out, archive)
     needs = -(-(2 * len(archive) + KERNEL_BYTES) // (16 * MIB)) * 16

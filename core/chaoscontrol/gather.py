@@ -20,7 +20,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from chaoscontrol.errors import UsageError
-from chaoscontrol.initramfs import Entry, directory, regular, symlink
+from chaoscontrol.initramfs import LINKS_MAX, Entry, directory, regular, symlink
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -35,8 +35,6 @@ MUSL_DIRECTORIES = ("/usr/local/lib",)
 PROGRAM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """Where a program is looked for that is given by its name."""
 LINKER_CACHE = "/etc/ld.so.cache"
-LINKS_MAX = 40
-"""Symbolic links followed for one path, as in Linux."""
 INCLUDES_MAX = 8
 _ELF = b"\x7fELF"
 _DAMAGED = (ELFError, ValueError, KeyError, IndexError, OverflowError, UnicodeDecodeError, AttributeError, TypeError)

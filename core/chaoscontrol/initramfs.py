@@ -9,10 +9,11 @@ An uncompressed archive boots fastest: the kernel copies it, while one that it h
 
 from __future__ import annotations
 
+import dataclasses
+import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
+from stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISLNK
 
 from chaoscontrol.errors import UsageError
 
@@ -25,6 +26,8 @@ ALIGNMENT = 4
 """Names and data are padded to this with zeros, counted from the start of the archive."""
 ARCHIVE_ALIGNMENT = 512
 """The whole archive is padded to this, as cpio(1) does."""
+LINKS_MAX = 40
+"""Symbolic links followed for one path, as in Linux."""
 FIELD_MAX = 0xFFFF_FFFF
 """Every header field is eight hexadecimal digits."""
 
@@ -37,7 +40,7 @@ class PackError(UsageError):
     """An archive that cannot be written or read, said in one line."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclasses.dataclass(frozen=True, order=True)
 class Entry:
     """One file of the archive. `path` is relative, with forward slashes and no dot components."""
 
@@ -107,6 +110,36 @@ def bootable(init: bytes, files: Iterable[Entry] = ()) -> bytes:
         *(directory(path) for path in MOUNT_POINTS),
     ]
     return write_newc([*fixed, *files])
+
+
+def through_links(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries at the places that their paths mean, where a directory above them is a symbolic link to another one.
+
+    As in a merged /usr: bin/ls is usr/bin/ls if bin is a link to usr/bin. Of two at one place the one that was given
+    for it stays, then the first one. Raises PackError for links that lead in circles.
+    """
+    given = list(entries)
+    links = {entry.path: entry.data.decode(errors="surrogateescape") for entry in given if S_ISLNK(entry.mode)}
+    placed: dict[str, Entry] = {}
+    moved: list[Entry] = []
+    for entry in given:
+        path = entry.path
+        for _ in range(LINKS_MAX):
+            parents = [parent.as_posix() for parent in PurePosixPath(path).parents]
+            link = next((parent for parent in reversed(parents) if parent in links), None)
+            if link is None:
+                break
+            target = posixpath.normpath(posixpath.join("/", posixpath.dirname(link), links[link]))
+            path = posixpath.join(target, posixpath.relpath(path, link)).lstrip("/")
+        else:
+            raise PackError(f"{entry.path}: its directories are links that lead in circles")
+        if path == entry.path:
+            placed.setdefault(path, entry)
+        else:
+            moved.append(dataclasses.replace(entry, path=path))
+    for entry in moved:
+        placed.setdefault(entry.path, entry)
+    return list(placed.values())
 
 
 def _with_parents(entries: Iterable[Entry]) -> list[Entry]:

@@ -82,3 +82,37 @@ def test_contradictions_are_refused() -> None:
 def test_truncated_archive_is_refused(cut: int) -> None:
     with pytest.raises(initramfs.PackError):
         initramfs.read_newc(initramfs.write_newc(ENTRIES)[:cut])
+
+
+def test_entries_below_links_are_where_the_links_lead() -> None:
+    tree = [
+        initramfs.directory("usr/bin"),
+        initramfs.symlink("bin", "usr/bin"),
+        initramfs.symlink("sbin", "/usr/sbin"),
+        initramfs.symlink("usr/sbin", "bin"),
+        initramfs.symlink("bin/sh", "/usr/bin/sh"),  # of who asked for /bin/sh
+        initramfs.regular("usr/bin/sh", b"dash"),
+    ]
+    base = [
+        initramfs.directory("bin"),
+        initramfs.regular("bin/sh", b"busybox"),
+        initramfs.regular("bin/nc", b"busybox"),
+        initramfs.regular("sbin/agent", b"agent"),
+        initramfs.regular("init", b"init"),
+    ]
+    placed = {entry.path: entry.data for entry in initramfs.through_links([*tree, *base])}
+    assert placed == {
+        "usr/bin": b"",
+        "bin": b"usr/bin",
+        "sbin": b"/usr/sbin",
+        "usr/sbin": b"bin",
+        "usr/bin/sh": b"dash",
+        "usr/bin/nc": b"busybox",
+        "usr/bin/agent": b"agent",
+        "init": b"init",
+    }
+    initramfs.write_newc(initramfs.through_links([*tree, *base]))
+    with pytest.raises(initramfs.PackError, match="lead in circles"):
+        initramfs.through_links(
+            [initramfs.symlink("a", "b"), initramfs.symlink("b", "a"), initramfs.regular("a/x", b"")]
+        )
