@@ -1,4 +1,4 @@
-"""The two build steps that pyproject.toml cannot state: compiling native/ and packing the guest images.
+"""The build steps that pyproject.toml cannot state: compiling native/, packing what is in guest/.
 
 Everything else is in pyproject.toml. native/build.py does the compiling.
 """
@@ -31,21 +31,33 @@ class BuildNative(build_ext):
         return []
 
 
-class BuildWithImages(build_py):
-    """Adds the guest images to the wheel as package data; a checkout uses guest/images directly."""
+OBSERVERS = ("__init__.py", "programs/__init__.py", "programs/raft/*.py")
+"""Of guest/: what judges the included scenarios, under the names by which scenarios and recordings know it."""
+
+
+class BuildWithGuest(build_py):
+    """Adds guest images, scenarios and their observers to the wheel; a checkout uses guest/ directly."""
 
     def run(self) -> None:
         super().run()
         if self.editable_mode:
             return
-        target = Path(self.build_lib) / "chaoscontrol" / "images"
-        target.mkdir(parents=True, exist_ok=True)
-        for path in sorted((ROOT / "guest" / "images").iterdir()):
-            shutil.copy2(path, target / path.name)
+        guest, library = ROOT / "guest", Path(self.build_lib)
+        for name in ("images", "scenarios"):
+            self._add(sorted((guest / name).iterdir()), guest / name, library / "chaoscontrol" / name)
+        for pattern in OBSERVERS:
+            self._add(sorted(guest.glob(pattern)), guest, library / "guest")
+
+    @staticmethod
+    def _add(files: list[Path], below: Path, target: Path) -> None:
+        for path in files:
+            place = target / path.relative_to(below)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, place)
 
 
 setup(
     ext_modules=[Extension("chaoscontrol._native", sources=[], py_limited_api=True)],
-    cmdclass={"build_ext": BuildNative, "build_py": BuildWithImages},
+    cmdclass={"build_ext": BuildNative, "build_py": BuildWithGuest},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from flat_guests import ROOT, native_build
 
+AS_INSTALLED = f"import sys; sys.path = [p for p in sys.path if p not in {(str(ROOT), str(ROOT / 'core'))}]; "
+"""This environment without the checkout."""
+
 USE = """
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("chaoscontrol._native", sys.argv[1])
@@ -116,7 +119,11 @@ def test_a_wheel_carries_the_library_and_the_images(tmp_path: Path) -> None:
     assert any(name.startswith("chaoscontrol/images/vmlinux-") for name in names)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
-    program = "import chaoscontrol; print(chaoscontrol.image_path('vmlinux'))"
-    env = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed"), "XDG_STATE_HOME": str(tmp_path)}
+    program = AS_INSTALLED + "import chaoscontrol; print(chaoscontrol.image_path('vmlinux'))"
+    python = [sys.executable, "-c"]
+    done = subprocess.run([*python, program], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.startswith(str(tmp_path / "installed"))
+    program = AS_INSTALLED + "sys.argv = ['cc-tui', 'demo']; from cc_tui.__main__ import main; main()"
+    done = subprocess.run([*python, program], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "the same future twice" in done.stdout, "the scenario and its observer are there, too"
