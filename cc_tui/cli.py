@@ -80,9 +80,7 @@ _GUEST = (
     _DEBUG,
 )
 _FILES = (
-    click.option(
-        "--kernel", metavar="FILE", help="ELF vmlinux, may be zstd-compressed, or an included one. Default: vmlinux."
-    ),
+    click.option("--kernel", metavar="FILE", help="A vmlinux, a bzImage, or an included one. Default: vmlinux."),
     click.option(
         "--initrd",
         metavar="FILE",
@@ -277,8 +275,8 @@ def cli(ctx: click.Context, **options: Any) -> None:
 def boot(**parameters: Any) -> None:
     """Run one machine without the interface, its console on stdout.
 
-    KERNEL is an ELF vmlinux, INITRD an initramfs, each a file or the name of an included image (vmlinux, hello, raft,
-    tools). Without a limit it runs until the guest powers off, resets, crashes or halts for good.
+    KERNEL is an ELF vmlinux or a bzImage, INITRD an initramfs, each a file or the name of an included image (vmlinux,
+    hello, raft, tools). Without a limit it runs until the guest powers off, resets, crashes or halts for good.
 
     \b
     Examples:

@@ -43,6 +43,7 @@ KERNEL_VADDR_MIN = 0xFFFF_8000_0000_0000
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _ELF_MAGIC = b"\x7fELF"
+_BZIMAGE_MAGIC, _BZIMAGE_MAGIC_AT = b"HdrS", slice(0x202, 0x206)
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
 _ET_EXEC = 2
@@ -139,17 +140,24 @@ def _read_file(path: str) -> Buffer:
 
 
 def _decompress(data: Buffer, name: str) -> Buffer:
-    """Undoes zstd compression, if there is one; what was inflated once is kept by image_cache."""
-    if data[:4] != _ZSTD_MAGIC:
+    """Undoes zstd compression, or takes the kernel out of a bzImage; image_cache keeps what was inflated once."""
+    is_boot_image = data[_BZIMAGE_MAGIC_AT] == _BZIMAGE_MAGIC
+    if data[:4] != _ZSTD_MAGIC and not is_boot_image:
         return data
     from .image_cache import Entry
 
     entry = Entry(data)
     inflated = entry.load()
     if inflated is None:
-        inflated = _inflate(data, name)
+        inflated = _unpack(data, name) if is_boot_image else _inflate(data, name)
         entry.store(inflated)
-    return inflated
+    return inflated if is_boot_image or inflated[_BZIMAGE_MAGIC_AT] != _BZIMAGE_MAGIC else _decompress(inflated, name)
+
+
+def _unpack(data: Buffer, name: str) -> Buffer:
+    from .bzimage import unpack_bzimage
+
+    return unpack_bzimage(data, name, FILE_BYTES_MAX)
 
 
 def _inflate(data: Buffer, name: str) -> Buffer:
@@ -219,13 +227,8 @@ def _truncated(name: str, wanted: int, have: int) -> UsageError:
 def _check_identity(name: str, data: Buffer) -> None:
     """ELF, 64-bit, little-endian, with a whole header."""
     if data[:4] != _ELF_MAGIC:
-        if data[0x202:0x206] == b"HdrS":
-            raise UsageError(
-                "is a bzImage, not a vmlinux",
-                where=name,
-                hint="give the vmlinux of the same build (scripts/extract-vmlinux of the kernel source unpacks one)",
-            )
-        raise UsageError("is not an ELF file", where=name, hint="give a vmlinux, plain or zstd-compressed")
+        hint = "give a vmlinux, plain or zstd-compressed, or a bzImage"
+        raise UsageError("is not an ELF file", where=name, hint=hint)
     if len(data) < _EHDR.size:
         raise _truncated(name, _EHDR.size, len(data))
     if data[4] != 2:

@@ -40,9 +40,13 @@ def cpio(size: int = 512) -> bytes:
     return b"070701".ljust(size, b"0")
 
 
-def bzimage() -> bytes:
-    """The first KiB of a bzImage: the boot sector's magic and the setup header's."""
-    image = bytearray(4096)
+def bzimage(payload: bytes = b"", *, sectors: int = 4, version: int = 0x020F, more: int = 0) -> bytes:
+    """A bzImage: boot sector, setup part and what holds the payload; `more`: bytes that its header promises besides."""
+    image = bytearray(((sectors or 4) + 1) * 512)
+    image[0x1F1] = sectors
     image[0x1FE:0x200] = b"\x55\xaa"
     image[0x202:0x206] = b"HdrS"
-    return bytes(image)
+    image[0x206:0x208] = version.to_bytes(2, "little")
+    decompressor = b"\x90" * 100
+    image[0x248:0x250] = struct.pack("<II", len(decompressor), len(payload) + more)
+    return bytes(image) + decompressor + payload

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import itertools
+import lzma
 import os
 import struct
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,7 +38,20 @@ def plan(kernel: bytes | str | Path, initrd: bytes | None = None, cmdline: str =
 @pytest.mark.parametrize(
     ("kernel", "says"),
     [
-        (bzimage(), "kernel: is a bzImage, not a vmlinux; give the vmlinux of the same build"),
+        (bzimage()[:600], "kernel: is a truncated bzImage; build or fetch it again"),
+        (bzimage(), "kernel: is a truncated bzImage"),
+        (bzimage(gzip.compress(Elf().build()), more=1), "is a truncated bzImage"),
+        (bzimage(gzip.compress(Elf().build()), version=0x0207), "is the bzImage of a kernel before 2.6.26"),
+        (bzimage(gzip.compress(Elf().build())[:-30] + bytes(30)), "is a damaged bzImage"),
+        (
+            bzimage(b"\x02\x21\x4c\x18 lz4"),
+            "compressed with LZ4, which is not read here; give the vmlinux of the same build",
+        ),
+        (bzimage(b"something"), "is a bzImage compressed with an unknown way, which is not read here"),
+        (
+            bzimage(gzip.compress(b"hello")),
+            "is not an ELF file; give a vmlinux, plain or zstd-compressed, or a bzImage",
+        ),
         (b"\x7fELF\x02\x01\x01", "is truncated: its headers speak of 64 bytes, the file has 7"),
         (Elf().build()[:-100], "is truncated"),
         (Elf().build()[:100], "is truncated"),
@@ -48,10 +66,10 @@ def plan(kernel: bytes | str | Path, initrd: bytes | None = None, cmdline: str =
         (Elf(segments=[(0x1000000, b"abcd", 2)]).build(), "more bytes in the file than in memory"),
         (Elf(segments=[(2**63, b"abcd", 2**62)]).build(), "which no memory reaches"),
         (Elf(entry=0x999).build(), "its entry point 0x999 is not at a physical address that it loads"),
-        (b"hello", "is not an ELF file; give a vmlinux, plain or zstd-compressed"),
+        (b"hello", "is not an ELF file; give a vmlinux, plain or zstd-compressed, or a bzImage"),
         (b"", "is not an ELF file"),
         (zstandard.compress(Elf().build())[:-9], "is a damaged zstd file"),
-        (zstandard.compress(bzimage()), "is a bzImage"),
+        (zstandard.compress(bzimage()), "is a truncated bzImage"),
     ],
 )
 def test_what_is_no_kernel_is_refused(kernel: bytes, says: str) -> None:
@@ -59,6 +77,20 @@ def test_what_is_no_kernel_is_refused(kernel: bytes, says: str) -> None:
         loader.parse_kernel(kernel)
     assert says in str(e.value)
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("sectors", [0, 4, 30])
+@pytest.mark.parametrize(
+    "compress",
+    [gzip.compress, bz2.compress, lzma.compress, zstandard.compress, partial(lzma.compress, format=lzma.FORMAT_ALONE)],
+)
+def test_the_kernel_of_a_bzimage(compress: Callable[[bytes], bytes], sectors: int) -> None:
+    elf = Elf().build()
+    size = len(elf).to_bytes(4, "little")  # what Linux's build appends
+    for payload in (compress(elf), compress(elf) + size):
+        image = bzimage(payload, sectors=sectors)
+        assert loader.parse_kernel(image) == loader.parse_kernel(elf)
+        assert loader.parse_kernel(zstandard.compress(image)) == loader.parse_kernel(elf)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""bzImage: takes the vmlinux out of what distributions install as /boot/vmlinuz-*.
+
+Its layout is that of the kernel's Documentation/arch/x86/boot.rst: a setup part of real-mode code, whose header says
+where in the rest the compressed vmlinux lies. The machines start that at the address for which it is linked.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_SECTOR = 512
+_SETUP_SECTORS_AT = 0x1F1
+_SETUP_SECTORS_DEFAULT = 4
+"""What 0 means."""
+_VERSION_AT, _VERSION_MIN = 0x206, 0x0208
+"""Of the boot protocol: the first one that tells where the payload is, that of Linux 2.6.26."""
+_PAYLOAD_AT = 0x248
+"""Offset after the setup part, and length."""
+_HEADER_END = 0x250
+
+
+def unpack_bzimage(data: bytes | memoryview, name: str, most: int) -> bytes:
+    """The vmlinux of a bzImage, of `most` bytes at most. Raises UsageError."""
+    if len(data) < _HEADER_END:
+        raise UsageError("is a truncated bzImage", where=name, hint="build or fetch it again")
+    (version,) = struct.unpack_from("<H", data, _VERSION_AT)
+    if version < _VERSION_MIN:
+        raise UsageError("is the bzImage of a kernel before 2.6.26", where=name, hint="give a newer one")
+    offset, length = struct.unpack_from("<II", data, _PAYLOAD_AT)
+    begin = ((data[_SETUP_SECTORS_AT] or _SETUP_SECTORS_DEFAULT) + 1) * _SECTOR + offset
+    payload = bytes(data[begin : begin + length])
+    if not payload or len(payload) < length:
+        raise UsageError("is a truncated bzImage", where=name, hint="build or fetch it again")
+    inflate = _inflater(payload, name)
+    try:
+        found = inflate(payload, most + 1)
+    except _damages() as error:
+        raise UsageError(f"is a damaged bzImage ({error})", where=name, hint="build or fetch it again") from None
+    if len(found) > most:
+        raise UsageError(f"holds a kernel of more than {most >> 20} MiB", where=name, hint="give another one")
+    return found
+
+
+def _inflater(payload: bytes, name: str) -> Callable[[bytes, int], bytes]:
+    """What undoes the compression, up to a number of bytes; the last four bytes may be the size."""
+    if payload.startswith(b"\x1f\x8b"):
+        import zlib
+
+        return zlib.decompressobj(wbits=31).decompress
+    if payload.startswith(b"BZh"):
+        import bz2
+
+        return bz2.BZ2Decompressor().decompress
+    if payload.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
+        import lzma
+
+        return lzma.LZMADecompressor().decompress
+    if payload.startswith(b"\x28\xb5\x2f\xfd"):
+        import zstandard
+
+        return lambda data, most: zstandard.ZstdDecompressor().stream_reader(data).read(most)
+    kinds = {b"\x02\x21\x4c\x18": "LZ4", b"\x89LZO": "LZO"}
+    kind = next((kind for magic, kind in kinds.items() if payload.startswith(magic)), "an unknown way")
+    raise UsageError(
+        f"is a bzImage compressed with {kind}, which is not read here",
+        where=name,
+        hint="give the vmlinux of the same build (scripts/extract-vmlinux of the kernel source unpacks one)",
+    )
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    import lzma
+    import zlib
+
+    import zstandard
+
+    return (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+
+
+__all__ = ["unpack_bzimage"]
