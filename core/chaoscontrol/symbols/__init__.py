@@ -4,6 +4,7 @@
     table.py         names <-> addresses
     disassembly.py   instructions as text, with names
     space.py         memory by physical address or through page tables, and search in it
+    kallsyms.py      the names that a stripped kernel carries
     btf.py           layouts of kernel structures from .BTF
     layout.py        which layouts are known for which kernel
     bases.py         where a kernel is in virtual memory

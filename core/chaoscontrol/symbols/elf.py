@@ -16,9 +16,10 @@ from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
 from chaoscontrol.errors import UsageError
-from chaoscontrol.loader import Source, read_source
+from chaoscontrol.loader import KERNEL_VADDR_MIN, Source, read_source
 from chaoscontrol.record import Record
 
+from .kallsyms import read_kallsyms
 from .table import Symbol, SymbolTable
 
 if TYPE_CHECKING:
@@ -119,7 +120,10 @@ class ElfImage:
 
     @cached_property
     def symbols(self) -> SymbolTable:
-        """The functions, objects and labels of .symtab, or of .dynsym in a stripped file. Raises UsageError."""
+        """The functions, objects and labels of .symtab, or of .dynsym in a stripped file. Raises UsageError.
+
+        Of a stripped kernel those that it carries for itself.
+        """
         try:
             for name in (".symtab", ".dynsym"):
                 table = self.elf.get_section_by_name(name)
@@ -127,7 +131,8 @@ class ElfImage:
                     return SymbolTable(_read_symbols(bytes(table.data()), bytes(table.stringtable.data())))
         except FILE_FAULTS as e:
             raise self.damaged(e) from None
-        return SymbolTable(())
+        is_kernel = any(segment.vaddr >= KERNEL_VADDR_MIN for segment in self.segments)
+        return SymbolTable(read_kallsyms(self.data) if is_kernel else ())
 
 
 def _read_symbols(entries: bytes, names: bytes) -> Iterator[Symbol]:
