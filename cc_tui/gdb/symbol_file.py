@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
+from pathlib import Path
 
 from chaoscontrol.images import DEFAULT_KERNEL, cache_dir, kernel_symbols_path
 from chaoscontrol.loader import read_source
@@ -13,15 +14,21 @@ from chaoscontrol.loader import read_source
 def symbol_file(kernel: str) -> str:
     """An ELF file with the symbols of `kernel` (a path, or an included image's file name). Raises UsageError.
 
-    The included kernel's are inflated into the cache.
+    What gdb cannot read is inflated into the cache: the included kernel's symbols, a compressed kernel.
     """
     source = kernel_symbols_path(kernel)
-    if source == kernel:
-        return kernel
     _, data = read_source(source, "symbols")
-    path = os.path.join(cache_dir(), f"{DEFAULT_KERNEL}.sym")
+    if source != kernel:
+        return _keep(f"{DEFAULT_KERNEL}.sym", bytes(data))
+    with Path(kernel).open("rb") as file:
+        is_plain = file.read(4) == data[:4]
+    return kernel if is_plain else _keep(f"{os.path.basename(kernel)}.elf", bytes(data))
+
+
+def _keep(name: str, data: bytes) -> str:
+    path = os.path.join(cache_dir(), name)
     os.makedirs(cache_dir(), exist_ok=True)
-    descriptor, made = tempfile.mkstemp(dir=cache_dir(), prefix=f".{DEFAULT_KERNEL}.")
+    descriptor, made = tempfile.mkstemp(dir=cache_dir(), prefix=f".{name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 from pathlib import Path
 
 import pytest
+import zstandard
+from elf_images import Elf, bzimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cc_tui.gdb.symbol_file import symbol_file
 from chaoscontrol import Symbol, SymbolTable, UsageError, image_path, read_symbols
 from chaoscontrol.symbols.elf import ElfImage
 
@@ -25,9 +29,21 @@ def test_the_kernels_symbols() -> None:
 
 
 def test_a_stripped_file_has_none_and_a_damaged_one_is_refused() -> None:
-    assert len(read_symbols(image_path("vmlinux"))) == 0
+    assert len(read_symbols(Elf().build())) == 0
     with pytest.raises(UsageError, match="is not a readable ELF file"):
         read_symbols(b"nonsense")
+
+
+def test_gdb_gets_a_file_that_it_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    elf = Elf().build()
+    files = {"vmlinux": elf, "vmlinuz": bzimage(gzip.compress(elf)), "vmlinux.zst": zstandard.compress(elf)}
+    for name, data in files.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        found = Path(symbol_file(str(path)))
+        assert found.read_bytes() == elf
+        assert (found == path) == (name == "vmlinux")
 
 
 def test_an_address_is_in_the_symbol_whose_size_covers_it() -> None:
