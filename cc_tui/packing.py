@@ -55,6 +55,9 @@ def pack(options: PackOptions) -> None:
     for name in options.programs:
         gathering.add_program(name)
     added = {entry.path: entry for entry in gathering.entries}
+    if base and "init" in added and not any(_pair("--file", pair)[0].strip("/") == "init" for pair in options.files):
+        del added["init"]
+        note(f"{options.out}: /init is that of {BASE}, not the tree's: it starts --run and the agent")
     if options.run is not None:
         added[START] = regular(START, f"#!/bin/sh\n{options.run}\n".encode(), 0o755)
         added["etc/cc-run"] = regular("etc/cc-run", f"/{START}\n".encode())
@@ -63,8 +66,8 @@ def pack(options: PackOptions) -> None:
     archive = write_newc(entries) if options.init is None else _alone(entries)
     _write(options.out, archive)
     needs = -(-(2 * len(archive) + KERNEL_BYTES) // (16 * MIB)) * 16
-    note(f"{options.out}: {len(added)} files besides {BASE}, {format_bytes(len(archive))} unpacked" if base else
-         f"{options.out}: {len(added)} files, {format_bytes(len(archive))} unpacked")  # fmt: skip
+    besides = f" besides {BASE}" if base else ""
+    note(f"{options.out}: {len(added)} files{besides}, {format_bytes(len(archive))} unpacked")
     unmet = gathering.unmet
     for text in unmet[:UNMET_SHOWN]:
         note(f"{options.out}: {text}")

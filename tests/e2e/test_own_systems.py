@@ -72,6 +72,18 @@ def test_a_program_that_is_process_one(tmp_path: Path) -> None:
     assert booted.returncode == 0, booted.stderr
 
 
+def test_a_tree_does_not_replace_what_starts_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "init").write_text("of a container")
+    packed = cc_tui("pack", "out.cpio", "--tree", "/=files", cwd=tmp_path)
+    assert packed.returncode == 0 and "out.cpio: /init is that of tools, not the tree's" in packed.stderr
+    init = {entry.path: entry.data for entry in read_newc((tmp_path / "out.cpio").read_bytes())}["init"]
+    assert init.startswith(b"\x7fELF")
+    assert cc_tui("pack", "out.cpio", "--file", "/init=files/init", cwd=tmp_path).returncode == 0
+    init = {entry.path: entry.data for entry in read_newc((tmp_path / "out.cpio").read_bytes())}["init"]
+    assert init == b"of a container"
+
+
 def test_the_same_files_make_the_same_archive(tmp_path: Path) -> None:
     for name in ("one.cpio", "other.cpio"):
         assert cc_tui("pack", name, "--program", "perl", "--run", "perl -v", cwd=tmp_path).returncode == 0
