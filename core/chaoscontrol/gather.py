@@ -205,11 +205,19 @@ class Gathering:
             words = data[2:256].split(b"\n", 1)[0].split()
             interpreter = os.fsdecode(words[0]) if words else ""
             if interpreter.startswith("/") and _inside(interpreter) not in self._present:
-                self._place(interpreter, for_whom=path)
+                self._need_interpreter(interpreter, path)
             if posixpath.basename(interpreter) == "env" and len(words) > 1 and not words[1].startswith(b"-"):
                 self._need_named(os.fsdecode(words[1]), path)
         elif data.startswith(_ELF):
             self._need_libraries(data, path, host, inherited, is_asked_for)
+
+    def _need_interpreter(self, path: str, for_whom: str) -> None:
+        """What a script's first line names; where the root has none, what the archive has of that name in /bin."""
+        instead = f"bin/{posixpath.basename(path)}"
+        if self.find(path) is None and instead in self._present:
+            self._put(symlink(_inside(path), f"/{instead}"), replace=False)
+        else:
+            self._place(path, for_whom=for_whom)
 
     def _need_named(self, name: str, for_whom: str) -> None:
         """A program that a script has `env` look for."""

@@ -172,6 +172,14 @@ def test_scripts_bring_their_interpreters(tmp_path: Path) -> None:
         Gathering(present={"usr/bin/env"}).add_file("/app/env", str(script))
 
 
+def test_an_interpreter_that_the_root_has_not_is_that_of_the_archive(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/usr/bin/env sh\n")
+    gathering = Gathering(tmp_path, present={"bin/env", "bin/sh"})
+    gathering.add_file("/app", str(script))
+    assert gathered(gathering)["usr/bin/env"] == symlink("usr/bin/env", "/bin/env")
+
+
 def test_what_the_archive_has_is_replaced_only_by_name(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n")
