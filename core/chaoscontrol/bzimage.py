@@ -6,8 +6,9 @@ where in the rest the compressed vmlinux lies. The machines start that at the ad
 
 from __future__ import annotations
 
+import importlib
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError
 
@@ -23,6 +24,9 @@ _VERSION_AT, _VERSION_MIN = 0x206, 0x0208
 _PAYLOAD_AT = 0x248
 """Offset after the setup part, and length."""
 _HEADER_END = 0x250
+_LZ4_MAGIC = b"\x02\x21\x4c\x18"
+_LZ4_BLOCK_BYTES = 8 << 20
+"""Of a block, uncompressed, at most."""
 
 
 def unpack_bzimage(data: bytes | memoryview, name: str, most: int) -> bytes:
@@ -65,13 +69,35 @@ def _inflater(payload: bytes, name: str) -> Callable[[bytes, int], bytes]:
         import zstandard
 
         return lambda data, most: zstandard.ZstdDecompressor().stream_reader(data).read(most)
-    kinds = {b"\x02\x21\x4c\x18": "LZ4", b"\x89LZO": "LZO"}
-    kind = next((kind for magic, kind in kinds.items() if payload.startswith(magic)), "an unknown way")
+    if payload.startswith(_LZ4_MAGIC):
+        return _inflate_lz4
+    kind = "with LZO" if payload.startswith(b"\x89LZO") else "in an unknown way"
     raise UsageError(
-        f"is a bzImage compressed with {kind}, which is not read here",
+        f"is a bzImage compressed {kind}, which is not read here",
         where=name,
         hint="give the vmlinux of the same build (scripts/extract-vmlinux of the kernel source unpacks one)",
     )
+
+
+def _lz4_block() -> Any:
+    return importlib.import_module("lz4.block")  # it has no types
+
+
+def _inflate_lz4(data: bytes, most: int) -> bytes:
+    """Of the legacy frame format (LZ4's lz4_Frame_format.md), as Linux uses it: blocks, each after its size."""
+    block = _lz4_block()
+    out = bytearray()
+    at = len(_LZ4_MAGIC)
+    while at + 4 <= len(data) and len(out) < most:
+        size = int.from_bytes(data[at : at + 4], "little")
+        at += 4
+        if data[at - 4 : at] == _LZ4_MAGIC:
+            continue
+        if at + size > len(data):
+            break  # no block: the size of all
+        out += block.decompress(data[at : at + size], uncompressed_size=_LZ4_BLOCK_BYTES)
+        at += size
+    return bytes(out)
 
 
 def _damages() -> tuple[type[Exception], ...]:
@@ -80,7 +106,7 @@ def _damages() -> tuple[type[Exception], ...]:
 
     import zstandard
 
-    return (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+    return (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, _lz4_block().LZ4BlockError, zstandard.ZstdError)
 
 
 __all__ = ["unpack_bzimage"]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import lz4.block
 import pytest
 import zstandard
 from elf_images import Elf, bzimage, cpio
@@ -44,10 +45,11 @@ def plan(kernel: bytes | str | Path, initrd: bytes | None = None, cmdline: str =
         (bzimage(gzip.compress(Elf().build()), version=0x0207), "is the bzImage of a kernel before 2.6.26"),
         (bzimage(gzip.compress(Elf().build())[:-30] + bytes(30)), "is a damaged bzImage"),
         (
-            bzimage(b"\x02\x21\x4c\x18 lz4"),
-            "compressed with LZ4, which is not read here; give the vmlinux of the same build",
+            bzimage(b"\x89LZO..."),
+            "is a bzImage compressed with LZO, which is not read here; give the vmlinux of the same build",
         ),
-        (bzimage(b"something"), "is a bzImage compressed with an unknown way, which is not read here"),
+        (bzimage(b"\x02\x21\x4c\x18\x05\0\0\0\xf0\xff\0\0\0"), "is a damaged bzImage"),
+        (bzimage(b"something"), "is a bzImage compressed in an unknown way, which is not read here"),
         (
             bzimage(gzip.compress(b"hello")),
             "is not an ELF file; give a vmlinux, plain or zstd-compressed, or a bzImage",
@@ -79,10 +81,23 @@ def test_what_is_no_kernel_is_refused(kernel: bytes, says: str) -> None:
     assert "\n" not in str(e.value)
 
 
+def lz4_legacy(data: bytes) -> bytes:
+    """As `lz4 -l`, in blocks that are smaller than the usual ones."""
+    blocks = [lz4.block.compress(data[at : at + 500], store_size=False) for at in range(0, len(data), 500)]
+    return b"\x02\x21\x4c\x18" + b"".join(len(block).to_bytes(4, "little") + block for block in blocks)
+
+
 @pytest.mark.parametrize("sectors", [0, 4, 30])
 @pytest.mark.parametrize(
     "compress",
-    [gzip.compress, bz2.compress, lzma.compress, zstandard.compress, partial(lzma.compress, format=lzma.FORMAT_ALONE)],
+    [
+        gzip.compress,
+        bz2.compress,
+        lzma.compress,
+        zstandard.compress,
+        lz4_legacy,
+        partial(lzma.compress, format=lzma.FORMAT_ALONE),
+    ],
 )
 def test_the_kernel_of_a_bzimage(compress: Callable[[bytes], bytes], sectors: int) -> None:
     elf = Elf().build()
