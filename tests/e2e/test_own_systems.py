@@ -133,8 +133,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_unmodified_database_loses_what_it_does_not_flush(redis: Path) -> None:
-    """Found with the default search, kept, replayed, recorded; the same faults do not break the durable variant."""
-    search = ["--seed", "1", "--stop-after", "1", "--time", "150s", "--output", "found", "--json"]
+    """Found by a search, kept, replayed, recorded; the same faults do not break the durable variant."""
+    search = ["--seed", "1", "--stop-after", "1", "--time", "150s", "--workers", "1", "--output", "found", "--json"]
     done = cc_tui("--batch", "--scenario", f"{SCENARIO}/everysec", *search, cwd=redis)
     assert done.returncode == 1, done.stderr
     (broken,) = [p for p in json.loads(done.stdout)["properties"] if p["verdict"] == "failed"]

@@ -65,9 +65,9 @@ def some_symbols(count: int, *, per_cpu: int = 0) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("behind", [False, True])
-@pytest.mark.parametrize("between", [0, 8, 3 * 1024])
+@pytest.mark.parametrize("between", [0, 3 * 1024])
 @pytest.mark.parametrize(("several", "per_cpu"), [(True, 0), (True, 40), (False, 0)])
-@pytest.mark.parametrize("count", [257, 512, 3001])
+@pytest.mark.parametrize("count", [257, 512, 1025])
 def test_what_the_build_of_linux_writes_is_read(
     count: int, behind: bool, between: int, several: bool, per_cpu: int
 ) -> None:
