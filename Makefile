@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST_ARGS ?= -n auto
+PYTEST_ARGS ?= -n auto --dist worksteal
 PIP_TOOLS := pip-tools==7.6.2
 SOURCES := $(shell find core cc_tui -name '*.py')
 NATIVE := $(shell find native -name '*.c' -o -name '*.h') native/build.py

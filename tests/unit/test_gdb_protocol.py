@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection, Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from toys.cluster import ToyVm
 
@@ -19,10 +19,12 @@ from cc_tui.gdb.target import Point, Report, Why
 from chaoscontrol.errors import AddressError, UsageError
 
 BASE, MEMORY = 0x1000, bytes(range(256)) * 40
+LAST = 100
+"""Instructions in the toy's history."""
 
 
 class ToyTarget:
-    """Executes one byte per instruction from BASE on; its history has 100 of them."""
+    """Executes one byte per instruction from BASE on; its history has LAST of them."""
 
     def __init__(self) -> None:
         self.values = ToyVm(0, 1).registers()
@@ -44,14 +46,14 @@ class ToyTarget:
         self.memory[address - BASE : address - BASE + len(data)] = data
 
     def step(self, points: Collection[Point], *, back: bool) -> Report:
-        if back and self.at == 0:
-            return Report(Why.BEGIN)
+        if self.at == (0 if back else LAST):
+            return Report(Why.BEGIN if back else Why.END)
         self.at += -1 if back else 1
         return Report(Why.STEPPED)
 
     def step_range(self, low: int, high: int, interrupted: Callable[[], bool]) -> Report:
-        self.at += 1
-        while low <= BASE + self.at < high:
+        self.at = min(self.at + 1, LAST)
+        while low <= BASE + self.at < high and self.at < LAST:
             self.at += 1
         return Report(Why.STEPPED)
 
@@ -59,7 +61,7 @@ class ToyTarget:
         while True:
             if interrupted():
                 return Report(Why.INTERRUPTED)
-            if self.at == (0 if back else 100):
+            if self.at == (0 if back else LAST):
                 return Report(Why.BEGIN if back else Why.END)
             self.at += -1 if back else 1
             for point in sorted(points):
@@ -300,7 +302,8 @@ def test_monitor(client: Client) -> None:
     assert client.stream.read() == b"OK"
 
 
-@given(st.lists(st.binary(min_size=1, max_size=30), max_size=10))
+@given(st.lists(st.binary(min_size=1, max_size=30) | st.sampled_from([b"c", b"s", b"bc", b"bs"]), max_size=10))
+@example([b"c", b"s", b"c", b"vCont;r0,ffffffffffff", b"c", b"bc", b"bs", b"bc"])
 @settings(max_examples=60, deadline=None)
 def test_any_packet_has_an_answer(packets: list[bytes]) -> None:
     ours, theirs = socket.socketpair()
