@@ -46,6 +46,8 @@ def unpack_bzimage(data: bytes | memoryview, name: str, most: int) -> bytes:
         found = inflate(payload, most + 1)
     except _damages() as error:
         raise UsageError(f"is a damaged bzImage ({error})", where=name, hint="build or fetch it again") from None
+    if not found:
+        raise UsageError("is a damaged bzImage", where=name, hint="build or fetch it again")
     if len(found) > most:
         raise UsageError(f"holds a kernel of more than {most >> 20} MiB", where=name, hint="give another one")
     return found
@@ -53,24 +55,16 @@ def unpack_bzimage(data: bytes | memoryview, name: str, most: int) -> bytes:
 
 def _inflater(payload: bytes, name: str) -> Callable[[bytes, int], bytes]:
     """What undoes the compression, up to a number of bytes; the last four bytes may be the size."""
-    if payload.startswith(b"\x1f\x8b"):
-        import zlib
-
-        return zlib.decompressobj(wbits=31).decompress
-    if payload.startswith(b"BZh"):
-        import bz2
-
-        return bz2.BZ2Decompressor().decompress
-    if payload.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
-        import lzma
-
-        return lzma.LZMADecompressor().decompress
     if payload.startswith(b"\x28\xb5\x2f\xfd"):
         import zstandard
 
         return lambda data, most: zstandard.ZstdDecompressor().stream_reader(data).read(most)
     if payload.startswith(_LZ4_MAGIC):
         return _inflate_lz4
+    if payload.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x5d\0\0")):
+        from .symbols.cpio import inflated
+
+        return inflated
     kind = "with LZO" if payload.startswith(b"\x89LZO") else "in an unknown way"
     raise UsageError(
         f"is a bzImage compressed {kind}, which is not read here",
@@ -101,12 +95,9 @@ def _inflate_lz4(data: bytes, most: int) -> bytes:
 
 
 def _damages() -> tuple[type[Exception], ...]:
-    import lzma
-    import zlib
-
     import zstandard
 
-    return (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, _lz4_block().LZ4BlockError, zstandard.ZstdError)
+    return (ValueError, _lz4_block().LZ4BlockError, zstandard.ZstdError)
 
 
 __all__ = ["unpack_bzimage"]
