@@ -17,7 +17,7 @@ from chaoscontrol.errors import ChaosControlError, EngineError, GuestError, Usag
 from chaoscontrol.explore.blind import BlindSearch, plan_branch
 from chaoscontrol.explore.workers import WorkerPool
 from chaoscontrol.oracle import OracleReport
-from chaoscontrol.scenario import load_scenario
+from chaoscontrol.scenario import load_scenario, names_file
 
 from .failure_file import failure_text, file_name, read_failure, replay_command
 from .options import check_runnable
@@ -193,8 +193,7 @@ def _keep_failure(options: BatchOptions, summary: Summary, plan: BranchPlan, res
     if options.output is not None:
         path = os.path.join(options.output, file_name(summary.name, summary.seed, plan.number))
         assert options.scenario is not None
-        is_file = options.scenario.endswith(".toml") or ".toml/" in options.scenario
-        name = os.path.abspath(options.scenario) if is_file else options.scenario
+        name = os.path.abspath(options.scenario) if names_file(options.scenario) else options.scenario
         try:
             _write(path, failure_text(name, summary.scenario, summary.seed, plan, result, path))
         except EngineError as e:

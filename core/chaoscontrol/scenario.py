@@ -168,6 +168,11 @@ def scenario_names() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml"))
 
 
+def names_file(name: str) -> bool:
+    """Whether load_scenario() takes it for a file, perhaps with a variant."""
+    return name.endswith(".toml") or ".toml/" in name
+
+
 def load_scenario(name: str | os.PathLike[str]) -> Scenario:
     """Reads a scenario by its name or file; "raft/double_vote" and "my.toml/fixed" are variants. Raises UsageError."""
     text = os.fspath(name)
